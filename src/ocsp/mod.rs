@@ -1,11 +1,15 @@
 //! The wire, pure: request bytes in, response bytes out. No clock, no IO, no allocation on the hot path.
 
 mod certid;
+mod profile;
 mod request;
 mod serial;
+mod signature;
 mod status;
 
 pub use certid::{CertId, HashAlgorithm, HashValue, IssuerHashes};
+pub use profile::Profile;
 pub use request::{CertIds, Request, RequestError};
 pub use serial::{Serial, SerialError};
+pub use signature::SignatureAlgorithm;
 pub use status::{CertStatus, ErrorStatus, Reason};

@@ -1,0 +1,25 @@
+//! Which rule book an issuer's answers follow.
+
+/// The profile of an issuer's responses. The rule books contradict one another, so it is chosen per issuer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Profile {
+    /// RFC 6960: the whole protocol, live signing where needed; unissued serials are `unknown`.
+    Rfc6960,
+    /// RFC 9919, the lightweight profile: pre-signed, byKey, nextUpdate always; no record means `unauthorized` (§3.2.3).
+    #[default]
+    Rfc9919,
+    /// CA/B Forum TLS Baseline Requirements §4.9.9 and §7.3 with the Mozilla and Microsoft root programmes on top.
+    Cabf,
+}
+
+impl Profile {
+    /// The name in configuration and metrics.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Profile::Rfc6960 => "rfc6960",
+            Profile::Rfc9919 => "rfc9919",
+            Profile::Cabf => "cabf",
+        }
+    }
+}
