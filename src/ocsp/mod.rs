@@ -6,6 +6,7 @@ mod request;
 mod serial;
 mod signature;
 mod status;
+mod template;
 
 pub use certid::{CertId, HashAlgorithm, HashValue, IssuerHashes};
 pub use profile::Profile;
@@ -13,3 +14,4 @@ pub use request::{CertIds, Request, RequestError};
 pub use serial::{Serial, SerialError};
 pub use signature::SignatureAlgorithm;
 pub use status::{CertStatus, ErrorStatus, Reason};
+pub use template::{EXTENDED_REVOKE, ResponderId, Single, SingleCertId, Template, TemplateSpec, nonce_extension};
