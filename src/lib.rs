@@ -4,3 +4,4 @@
 mod asn1;
 pub mod ocsp;
 pub mod time;
+pub mod x509;
