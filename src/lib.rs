@@ -2,6 +2,8 @@
 #![deny(unsafe_code)]
 
 mod asn1;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ocsp;
 pub mod time;
 pub mod x509;

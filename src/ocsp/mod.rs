@@ -1,6 +1,8 @@
 //! The wire, pure: request bytes in, response bytes out. No clock, no IO, no allocation on the hot path.
 
 mod certid;
+pub(crate) mod general;
+mod get;
 mod profile;
 mod request;
 mod serial;
@@ -9,8 +11,9 @@ mod status;
 mod template;
 
 pub use certid::{CertId, HashAlgorithm, HashValue, IssuerHashes};
+pub use get::{GetError, MAX_PATH_LEN, decode_get_path, strip_mount};
 pub use profile::Profile;
-pub use request::{CertIds, Request, RequestError};
+pub use request::{CertIds, Place, Request, RequestError};
 pub use serial::{Serial, SerialError};
 pub use signature::SignatureAlgorithm;
 pub use status::{CertStatus, ErrorStatus, Reason};

@@ -1,0 +1,16 @@
+//! The bodies of the fuzz targets in `fuzz/`. They are here so that ordinary tests run them over the committed corpora
+//! (`tests/corpus.rs`). Not part of the public interface.
+//!
+//! A target takes any octets and panics when a promise is broken; that panic is its verdict.
+
+mod get_path;
+mod request;
+
+pub use get_path::get_path;
+pub use request::request;
+
+/// The name of a target, which is that of its directory in `fuzz/corpus`, and its body.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All targets.
+pub const TARGETS: &[Target] = &[("get_path", get_path), ("request", request)];
