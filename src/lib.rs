@@ -4,6 +4,7 @@
 mod asn1;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod config;
 pub mod ocsp;
 pub mod time;
 pub mod x509;

@@ -1,0 +1,141 @@
+//! The configuration as it takes effect: every key with its value, as TOML that reads back as the same.
+
+use super::quantity::{ByteSize, HumanDuration, Rate};
+use super::{Config, Enrolment, Protocol, RegistrySource};
+use std::fmt::Write;
+use std::path::Path;
+use std::time::Duration;
+
+impl Config {
+    /// Every key with the value that takes effect. Reads back as an equal configuration (paths are as resolved, so
+    /// absolute where the file's own path is).
+    pub fn effective_toml(&self) -> String {
+        let mut out = Writer(String::new());
+        out.pair("state_dir", text_of(&self.state_dir));
+
+        let e = &self.endpoint;
+        out.section("endpoint");
+        out.pair("listen", list(e.listen.iter().map(ToString::to_string)));
+        out.pair("workers", e.workers);
+        out.pair("mounts", list(e.mounts.iter().cloned()));
+        out.pair("header_timeout", duration(e.header_timeout));
+        out.pair("body_timeout", duration(e.body_timeout));
+        out.pair("idle_timeout", duration(e.idle_timeout));
+        out.pair("write_timeout", duration(e.write_timeout));
+        out.pair("max_connections", e.max_connections);
+        out.pair("max_requests_per_connection", e.max_requests_per_connection);
+
+        out.section("admin");
+        out.pair("listen", quoted(&self.admin.listen.map_or_else(|| "off".to_owned(), |a| a.to_string())));
+        out.pair("socket", text_of(&self.admin.socket));
+
+        out.section("registry");
+        match &self.registry.source {
+            RegistrySource::File(path) => out.pair("source", text_of(path)),
+            RegistrySource::Https(url) => out.pair("source", quoted(url)),
+        }
+        out.pair("refresh", duration(self.registry.refresh));
+        out.pair("max_age", duration(self.registry.max_age));
+
+        out.section("signer");
+        out.pair("key", quoted(self.signer.key.name()));
+        out.pair("rsa_padding", quoted(self.signer.rsa_padding.name()));
+
+        let r = &self.response;
+        out.section("response");
+        out.pair("profile", quoted(r.profile.name()));
+        out.pair("validity", duration(r.validity));
+        out.pair("refresh", duration(r.refresh));
+        out.pair("backdate", duration(r.backdate));
+        out.pair("certid_hashes", list(r.certid_hashes.iter().map(|h| h.name().to_owned())));
+        out.pair("responder_id", quoted(r.responder_id.name()));
+        out.pair("nonce", quoted(r.nonce.name()));
+        out.pair("unissued", quoted(r.unissued.name()));
+
+        out.section("on_demand");
+        out.pair("rate", rate(self.on_demand.rate));
+        out.pair("queue", self.on_demand.queue);
+        out.pair("cache", size(self.on_demand.cache));
+        out.pair("timeout", duration(self.on_demand.timeout));
+
+        out.section("presign");
+        out.pair("workers", self.presign.workers);
+        out.pair("background_nice", self.presign.background_nice);
+
+        out.section("renewal");
+        out.pair("window", format!("[{:?}, {:?}]", self.renewal.window.start, self.renewal.window.end));
+
+        for (name, enrolment) in &self.enrolment {
+            out.enrolment(name, enrolment);
+        }
+        out.0
+    }
+}
+
+struct Writer(String);
+
+impl Writer {
+    fn section(&mut self, name: &str) {
+        // Writing to a String cannot fail.
+        let _ = writeln!(self.0, "\n[{name}]");
+    }
+
+    fn pair(&mut self, key: &str, value: impl std::fmt::Display) {
+        let _ = writeln!(self.0, "{key} = {value}");
+    }
+
+    fn enrolment(&mut self, name: &str, e: &Enrolment) {
+        self.section(&format!("enrolment.{}", quoted(name)));
+        self.pair("protocol", quoted(e.protocol.name()));
+        match &e.protocol {
+            Protocol::Local { ca_keys } => self.pair("ca_keys", text_of(ca_keys)),
+            Protocol::Command { command } => self.pair("command", list(command.iter().cloned())),
+            Protocol::Est { url, trust, client } => {
+                self.pair("url", quoted(url));
+                self.pair("trust", text_of(trust));
+                if let Some(client) = client {
+                    self.pair("client_certificate", text_of(&client.certificate));
+                    self.pair("client_key", text_of(&client.key));
+                    if let Some(profile) = &client.profile {
+                        self.pair("client_profile", quoted(profile));
+                    }
+                }
+            }
+            Protocol::Cfssl { url, auth_key, trust } => {
+                self.pair("url", quoted(url));
+                self.pair("auth_key", text_of(auth_key));
+                if let Some(trust) = trust {
+                    self.pair("trust", text_of(trust));
+                }
+            }
+        }
+        self.pair("connect_timeout", duration(e.connect_timeout));
+        self.pair("timeout", duration(e.timeout));
+        self.pair("max_in_flight", e.max_in_flight);
+        self.pair("rate", rate(e.rate));
+    }
+}
+
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+fn text_of(path: &Path) -> String {
+    quoted(&path.to_string_lossy())
+}
+
+fn list(items: impl Iterator<Item = String>) -> String {
+    format!("[{}]", items.map(|i| quoted(&i)).collect::<Vec<_>>().join(", "))
+}
+
+fn duration(d: Duration) -> String {
+    quoted(&HumanDuration(d).to_string())
+}
+
+fn size(s: ByteSize) -> String {
+    quoted(&s.to_string())
+}
+
+fn rate(r: Rate) -> String {
+    quoted(&r.to_string())
+}

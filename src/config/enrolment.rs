@@ -1,0 +1,275 @@
+//! `[renewal]` and `[enrolment.*]`: when signers are renewed and whom to ask.
+
+use super::document::{Collector, Entry, Node, Section, Value};
+use super::quantity::Rate;
+use super::response::duration;
+use super::sections::path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Half to three quarters of a signer's usable life: early enough for days of outage, late enough not to waste it.
+pub const DEFAULT_WINDOW: Window = Window { start: 0.50, end: 0.75 };
+/// A TCP and TLS handshake across the world takes under a second; five allow for a busy CA.
+pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// CAs with an HSM behind a queue take seconds; what takes longer is an unknown outcome and is asked again.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+/// One order may be slow without holding up the next.
+pub const DEFAULT_MAX_IN_FLIGHT: u32 = 2;
+/// A thousand signers in half an hour, and never a burst.
+pub const DEFAULT_RATE: Rate = Rate { count: 30, per: Duration::from_secs(60) };
+/// More endpoints than this are not kept by hand in one file.
+pub const MAX_ENROLMENTS: usize = 1000;
+
+/// A part of a signer's usable life, as fractions with 0 < start < end ≤ 0.95.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Window {
+    /// Not before this fraction.
+    pub start: f64,
+    /// Not after this fraction, if all goes well.
+    pub end: f64,
+}
+
+/// `[renewal]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Renewal {
+    /// In which part of its usable life a signer is renewed; each has its stable place in it.
+    pub window: Window,
+}
+
+/// `[enrolment.NAME]`: one CA service that signers are ordered from.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Enrolment {
+    /// How it is spoken to.
+    pub protocol: Protocol,
+    /// How long a connection may take to stand, TLS included.
+    pub connect_timeout: Duration,
+    /// How long an answer may take; after that the outcome is unknown and the same order is asked again.
+    pub timeout: Duration,
+    /// Orders at a time.
+    pub max_in_flight: u32,
+    /// Orders per interval, whatever the cause.
+    pub rate: Rate,
+}
+
+/// The protocols, each with what it needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// The CA keys are files: `{ca_keys}/{issuer id}.key`; for a lab, a demo, a small PKI.
+    Local {
+        /// The directory of the keys.
+        ca_keys: PathBuf,
+    },
+    /// Enrolment over Secure Transport (RFC 7030).
+    Est {
+        /// `{url}/.well-known/est/{profile}/simpleenroll`.
+        url: String,
+        /// The roots the server's certificate must chain to; PEM.
+        trust: PathBuf,
+        /// Our own credential.
+        client: Option<ClientCredential>,
+    },
+    /// A program: CSR (PEM) on standard input, certificate (PEM) on standard output.
+    Command {
+        /// The program and its arguments; no shell is involved.
+        command: Vec<String>,
+    },
+    /// CFSSL's `authsign`.
+    Cfssl {
+        /// The server.
+        url: String,
+        /// A file with the hexadecimal HMAC key of the profile.
+        auth_key: PathBuf,
+        /// The roots the server's certificate must chain to; PEM. Needed for `https://`.
+        trust: Option<PathBuf>,
+    },
+}
+
+/// The credential by which the agent proves itself to a CA service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientCredential {
+    /// PEM.
+    pub certificate: PathBuf,
+    /// PEM.
+    pub key: PathBuf,
+    /// The label under which it is itself renewed (simplereenroll); `None`: watched only.
+    pub profile: Option<String>,
+}
+
+impl Default for Renewal {
+    fn default() -> Self {
+        Renewal { window: DEFAULT_WINDOW }
+    }
+}
+
+impl Renewal {
+    pub(super) fn read(mut s: Section<'_>, out: &mut Collector) -> Self {
+        let window = s.optional("window", out, window).unwrap_or(DEFAULT_WINDOW);
+        s.finish(out);
+        Renewal { window }
+    }
+}
+
+impl Protocol {
+    /// The name in configuration.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Protocol::Local { .. } => "local",
+            Protocol::Est { .. } => "est",
+            Protocol::Command { .. } => "command",
+            Protocol::Cfssl { .. } => "cfssl",
+        }
+    }
+}
+
+/// Reads all `[enrolment.*]`.
+pub(super) fn read_all(mut s: Section<'_>, base: &Path, out: &mut Collector) -> BTreeMap<String, Enrolment> {
+    let entries = s.named_entries();
+    if entries.len() > MAX_ENROLMENTS {
+        out.add(s.at(), format!("enrolment: more than {MAX_ENROLMENTS} services"));
+    }
+    let read = entries.into_iter().take(MAX_ENROLMENTS).filter_map(|entry| read_one(entry, base, out));
+    read.collect()
+}
+
+fn read_one(entry: &Entry, base: &Path, out: &mut Collector) -> Option<(String, Enrolment)> {
+    let name = format!("enrolment.{}", entry.key);
+    if let Err(message) = plain_name(&entry.key) {
+        out.add(entry.at, format!("{name}: {message}"));
+    }
+    let mut s = Section::new(&name, &entry.node, out);
+    let kinds = [("est", Kind::Est), ("command", Kind::Command), ("local", Kind::Local), ("cfssl", Kind::Cfssl)];
+    let kind = s.required("protocol", "= \"est\" (or \"command\", \"local\", \"cfssl\")", out, |n| n.one_of(&kinds))?;
+    let minutes = |n: &Node| duration(n, Duration::from_millis(100), Duration::from_secs(3_600));
+    let connect_timeout = s.optional("connect_timeout", out, minutes).unwrap_or(DEFAULT_CONNECT_TIMEOUT);
+    let timeout = s.optional("timeout", out, minutes).unwrap_or(DEFAULT_TIMEOUT);
+    let max_in_flight = s.optional("max_in_flight", out, |n| n.integer(1, 1000)).unwrap_or(DEFAULT_MAX_IN_FLIGHT);
+    let rate = s.optional("rate", out, Node::parsed).unwrap_or(DEFAULT_RATE);
+    let protocol = match kind {
+        Kind::Local => {
+            let ca_keys = s.required("ca_keys", "= \"ca-keys\"", out, |n| path(n, base));
+            ca_keys.map(|ca_keys| Protocol::Local { ca_keys })
+        }
+        Kind::Est => est(&mut s, base, out),
+        Kind::Command => {
+            let command = s.required("command", "= [\"/usr/local/bin/sign\", \"--ca\", \"1\"]", out, command);
+            command.map(|command| Protocol::Command { command })
+        }
+        Kind::Cfssl => cfssl(&mut s, base, out),
+    };
+    if matches!(kind, Kind::Est | Kind::Cfssl) && connect_timeout > timeout {
+        s.fault("connect_timeout", "it is longer than timeout, of which it is a part", out);
+    }
+    s.finish(out);
+    Some((entry.key.clone(), Enrolment { protocol: protocol?, connect_timeout, timeout, max_in_flight, rate }))
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Est,
+    Command,
+    Local,
+    Cfssl,
+}
+
+fn est(s: &mut Section<'_>, base: &Path, out: &mut Collector) -> Option<Protocol> {
+    let url = s.required("url", "= \"https://ca.example:8443\"", out, |n| url(n, &["https://"]));
+    let trust = s.required("trust", "= \"ca-roots.pem\"", out, |n| path(n, base));
+    let certificate = s.optional("client_certificate", out, |n| path(n, base));
+    let key = s.optional("client_key", out, |n| path(n, base));
+    let profile = s.optional("client_profile", out, |n| label(n).map(str::to_owned));
+    let client = match (certificate, key) {
+        (Some(certificate), Some(key)) => Some(ClientCredential { certificate, key, profile }),
+        (None, None) => {
+            if profile.is_some() {
+                s.fault("client_profile", "there is no client_certificate to renew", out);
+            }
+            None
+        }
+        (Some(_), None) => {
+            s.fault("client_certificate", "client_key is missing beside it", out);
+            None
+        }
+        (None, Some(_)) => {
+            s.fault("client_key", "client_certificate is missing beside it", out);
+            None
+        }
+    };
+    Some(Protocol::Est { url: url?, trust: trust?, client })
+}
+
+fn cfssl(s: &mut Section<'_>, base: &Path, out: &mut Collector) -> Option<Protocol> {
+    let url = s.required("url", "= \"https://cfssl.example:8888\"", out, |n| url(n, &["https://", "http://"]));
+    let auth_key = s.required("auth_key", "= \"cfssl.key\"", out, |n| path(n, base));
+    let trust = s.optional("trust", out, |n| path(n, base));
+    if trust.is_none() && url.as_ref().is_some_and(|u| u.starts_with("https://")) {
+        s.fault(
+            "url",
+            "trust is missing beside it; write trust = \"ca-roots.pem\", the roots the server chains to",
+            out,
+        );
+    }
+    Some(Protocol::Cfssl { url: url?, auth_key: auth_key?, trust })
+}
+
+fn window(node: &Node) -> Result<Window, String> {
+    let error =
+        || "expected two fractions of a signer's life, as in [0.50, 0.75], with 0 < first < second <= 0.95".to_owned();
+    let Value::Array(items) = &node.value else { return Err(error()) };
+    let number = |n: &Node| match n.value {
+        Value::Float(f) => Some(f),
+        _ => None,
+    };
+    match items.as_slice() {
+        [start, end] => match (number(start), number(end)) {
+            (Some(start), Some(end)) if 0.0 < start && start < end && end <= 0.95 => Ok(Window { start, end }),
+            _ => Err(error()),
+        },
+        _ => Err(error()),
+    }
+}
+
+fn command(node: &Node) -> Result<Vec<String>, String> {
+    let words = node.strings()?;
+    match words.first() {
+        Some(program) if !program.is_empty() && !words.iter().any(|w| w.contains('\0')) => {
+            Ok(words.into_iter().map(str::to_owned).collect())
+        }
+        _ => Err("expected the program and its arguments, as in [\"/usr/local/bin/sign\", \"--ca\", \"1\"]".to_owned()),
+    }
+}
+
+fn url(node: &Node, schemes: &[&str]) -> Result<String, String> {
+    let text = node.string()?;
+    let authority =
+        schemes.iter().find_map(|s| text.strip_prefix(s)).map(|rest| rest.split('/').next().unwrap_or(rest));
+    let visible = text.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'?' | b'#' | b'@'));
+    match authority {
+        Some(host) if !host.is_empty() && visible => Ok(text.trim_end_matches('/').to_owned()),
+        _ => Err(format!(
+            "\"{text}\" is not a URL this can use; write {}host:port, without user, query or fragment",
+            schemes.join("host:port or ")
+        )),
+    }
+}
+
+/// A name that becomes part of a path: profile labels.
+fn label(node: &Node) -> Result<&str, String> {
+    let text = node.string()?;
+    plain_name(text).map(|()| text)
+}
+
+/// Letters, digits, `.`, `_` and `-`, not beginning with a dot, at most 128: safe in paths, URLs, metrics and on a terminal.
+pub(crate) fn plain_name(text: &str) -> Result<(), String> {
+    let fits = (1..=128).contains(&text.len())
+        && !text.starts_with('.')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-'));
+    if fits {
+        Ok(())
+    } else {
+        Err(format!(
+            "\"{}\" is not a usable name: 1 to 128 letters, digits, '.', '_' or '-', not beginning with '.'",
+            text.escape_debug()
+        ))
+    }
+}
