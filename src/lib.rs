@@ -2,9 +2,9 @@
 #![deny(unsafe_code)]
 
 mod asn1;
+pub mod config;
 #[doc(hidden)]
 pub mod fuzzing;
-pub mod config;
 pub mod ocsp;
 pub mod time;
 pub mod x509;
