@@ -6,5 +6,6 @@ pub mod config;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod ocsp;
+pub mod signer;
 pub mod time;
 pub mod x509;

@@ -5,12 +5,15 @@
 
 mod certificate;
 mod extensions;
+pub mod issue;
 pub(crate) mod oid;
 pub mod pem;
 mod public_key;
+mod signer;
 pub mod verify;
 
 pub use certificate::{Certificate, CertificateError};
 pub use extensions::{BasicConstraints, Extension, KeyUsage, NoCheck};
 pub use public_key::{PublicKeyKind, PublicKeyParts};
+pub use signer::{SignError, Signer};
 pub use verify::{VerifyError, verify};

@@ -1,0 +1,199 @@
+//! A signer from two files: its certificate and its private key.
+
+use super::key::{KeyError, MAX_KEY_LEN, RsaPadding, SigningKey};
+use crate::x509::{Certificate, CertificateError};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use zeroize::Zeroizing;
+
+/// The largest certificate file that is read, in octets; it may hold a chain and text.
+pub const MAX_CERTIFICATE_FILE_LEN: usize = 1024 * 1024;
+
+/// Why a certificate or a key could not be loaded from its file.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The file cannot be opened or read.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
+    /// Not a regular file.
+    #[error("{0}: not a regular file")]
+    NotAFile(PathBuf),
+    /// Too large to be what it should be.
+    #[error("{path}: larger than {limit} octets, which is the most that is read")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The limit.
+        limit: usize,
+    },
+    /// Group or others may read the key.
+    #[error(
+        "{path}: a private key must be readable by its owner only, but its mode is {mode:04o}; run `chmod 600 {path}`"
+    )]
+    Permissions {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Not a certificate.
+    #[error("{path}: {source}")]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: CertificateError,
+    },
+    /// Not a usable key.
+    #[error("{path}: {source}")]
+    Key {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: KeyError,
+    },
+    /// Certificate and key do not belong together.
+    #[error("{key}: this is not the private key of the certificate in {certificate}")]
+    Mismatch {
+        /// The certificate's file.
+        certificate: PathBuf,
+        /// The key's file.
+        key: PathBuf,
+    },
+}
+
+/// Loads a certificate (the first in the file) and its private key, and makes sure that they belong together.
+///
+/// Whether the certificate may sign responses is not looked at here; [`super::check`] does.
+pub fn load_pair(certificate: &Path, key: &Path, padding: RsaPadding) -> Result<(Certificate, SigningKey), FileError> {
+    let loaded = load_certificate(certificate)?;
+    let signing_key = load_key(key, padding, Some(&loaded))?;
+    if !signing_key.matches(&loaded) {
+        return Err(FileError::Mismatch { certificate: certificate.into(), key: key.into() });
+    }
+    Ok((loaded, signing_key))
+}
+
+/// Loads the first certificate in a file.
+pub fn load_certificate(path: &Path) -> Result<Certificate, FileError> {
+    let bytes = read(path, MAX_CERTIFICATE_FILE_LEN, |_| Ok(()))?;
+    Certificate::from_pem_or_der(&bytes).map_err(|source| FileError::Certificate { path: path.into(), source })
+}
+
+/// Loads a private key from a file that only its owner may read. `certificate` helps where the file lacks the public key.
+pub fn load_key(path: &Path, padding: RsaPadding, certificate: Option<&Certificate>) -> Result<SigningKey, FileError> {
+    let bytes = read(path, MAX_KEY_LEN, |mode| match mode & 0o077 {
+        0 => Ok(()),
+        _ => Err(FileError::Permissions { path: path.into(), mode: mode & 0o7777 }),
+    })?;
+    SigningKey::load_for(&bytes, padding, certificate).map_err(|source| FileError::Key { path: path.into(), source })
+}
+
+/// Reads a bounded regular file in one piece; the mode is that of the file which is read, not of what replaces it.
+fn read(
+    path: &Path,
+    limit: usize,
+    permits: impl FnOnce(u32) -> Result<(), FileError>,
+) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    let io = |source| FileError::Io { path: path.into(), source };
+    // Asked before it is opened, since opening a pipe would wait for its writer.
+    if !std::fs::metadata(path).map_err(io)?.is_file() {
+        return Err(FileError::NotAFile(path.into()));
+    }
+    let file = File::open(path).map_err(io)?;
+    permits(file.metadata().map_err(io)?.mode())?;
+    // Room for all that is read, so that a key is never left behind by a vector that grows.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(limit.min(MAX_KEY_LEN) + 1));
+    file.take(limit as u64 + 1).read_to_end(&mut bytes).map_err(io)?;
+    if bytes.len() > limit {
+        return Err(FileError::TooLarge { path: path.into(), limit });
+    }
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ocsp::Serial;
+    use crate::signer::KeyKind;
+    use crate::time::Timestamp;
+    use crate::x509::issue::{CertificateSpec, name};
+    use crate::x509::pem;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
+
+    struct Files {
+        dir: tempfile::TempDir,
+    }
+
+    impl Files {
+        fn new() -> Self {
+            let files = Files { dir: tempfile::tempdir().unwrap() };
+            for n in ["1", "2"] {
+                let (key, pkcs8) = SigningKey::generate(KeyKind::EcdsaP256).unwrap();
+                let serial = Serial::from_unsigned(&[1]).unwrap();
+                let ca = CertificateSpec::ca(name(&[]), key.spki_der(), serial, Timestamp::EPOCH, Timestamp::MAX);
+                fs::write(files.path(&format!("{n}.pem")), pem::encode("CERTIFICATE", &ca.sign(&key).unwrap()))
+                    .unwrap();
+                fs::write(files.path(&format!("{n}.key")), &*pkcs8).unwrap();
+                files.mode(&format!("{n}.key"), 0o600);
+            }
+            files
+        }
+
+        fn path(&self, file: &str) -> PathBuf {
+            self.dir.path().join(file)
+        }
+
+        fn mode(&self, file: &str, mode: u32) {
+            fs::set_permissions(self.path(file), Permissions::from_mode(mode)).unwrap();
+        }
+
+        fn pair(&self, certificate: &str, key: &str) -> Result<(), FileError> {
+            load_pair(&self.path(certificate), &self.path(key), RsaPadding::Pkcs1).map(|_| ())
+        }
+    }
+
+    #[test]
+    fn a_pair_that_belongs_together_is_loaded() {
+        let files = Files::new();
+        files.pair("1.pem", "1.key").unwrap();
+        files.mode("1.key", 0o400);
+        files.pair("1.pem", "1.key").unwrap();
+    }
+
+    #[test]
+    fn a_key_that_group_or_others_may_read_is_refused_with_advice() {
+        let files = Files::new();
+        for mode in [0o640, 0o604, 0o644, 0o660, 0o610] {
+            files.mode("1.key", mode);
+            let error = files.pair("1.pem", "1.key").unwrap_err();
+            assert!(matches!(&error, FileError::Permissions { mode: m, .. } if *m == mode), "{error}");
+            assert!(error.to_string().contains(&format!("chmod 600 {}", files.path("1.key").display())), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_fault_names_its_file() {
+        let files = Files::new();
+        fs::write(files.path("large"), vec![b' '; MAX_KEY_LEN + 1]).unwrap();
+        files.mode("large", 0o600);
+        let error = |certificate, key| files.pair(certificate, key).unwrap_err();
+        assert!(matches!(error("1.pem", "2.key"), FileError::Mismatch { .. }));
+        assert!(matches!(error("none", "1.key"), FileError::Io { path, .. } if path == files.path("none")));
+        assert!(matches!(error("1.pem", "."), FileError::NotAFile(path) if path == files.path(".")));
+        assert!(matches!(error("1.pem", "large"), FileError::TooLarge { path, .. } if path == files.path("large")));
+        assert!(matches!(error("large", "1.key"), FileError::Certificate { path, .. } if path == files.path("large")));
+        files.mode("2.pem", 0o600);
+        assert!(
+            matches!(error("1.pem", "2.pem"), FileError::Key { path, source: KeyError::NoKey } if path == files.path("2.pem"))
+        );
+    }
+}
