@@ -7,5 +7,6 @@ pub mod config;
 pub mod fuzzing;
 pub mod ocsp;
 pub mod signer;
+pub mod store;
 pub mod time;
 pub mod x509;

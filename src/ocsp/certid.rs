@@ -113,6 +113,13 @@ impl HashValue {
         HashValue { len: algorithm.output_len() as u8, octets }
     }
 
+    /// A digest that was made earlier; `None` if it has not the algorithm's length.
+    pub fn from_bytes(algorithm: HashAlgorithm, digest: &[u8]) -> Option<Self> {
+        let mut octets = [0; 64];
+        octets.get_mut(..digest.len())?.copy_from_slice(digest);
+        (digest.len() == algorithm.output_len()).then_some(HashValue { len: algorithm.output_len() as u8, octets })
+    }
+
     /// The digest's octets.
     pub fn as_bytes(&self) -> &[u8] {
         self.octets.get(..usize::from(self.len)).unwrap_or_default()
