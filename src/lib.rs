@@ -6,6 +6,7 @@ pub mod config;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod ocsp;
+pub mod presign;
 pub mod signer;
 pub mod store;
 pub mod time;

@@ -1,0 +1,237 @@
+//! One issuer as the presigner sees it: settings, signer and statuses, each swapped on its own.
+
+use super::schedule::{CABF_MIN_VALIDITY, Cadence};
+use super::table::Table;
+use crate::ocsp::{HashAlgorithm, Profile, ResponderId};
+use crate::signer::Signer;
+use crate::store::{IssuerSlot, Policy};
+use crate::time::Timestamp;
+use crate::x509::Certificate;
+use arc_swap::ArcSwap;
+use ring::digest;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+/// What is said of a serial that was never issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unissued {
+    /// The OCSP error `unauthorized`: no record here (RFC 9919 §3.2.3).
+    Unauthorized,
+    /// A signed `unknown` (RFC 6960 §2.2).
+    Unknown,
+    /// A signed `good`; RFC 6960 §2.2 permits it, CA/B BR §4.9.9 does not.
+    Good,
+    /// A signed `revoked` with certificateHold, 1970-01-01 and the extended-revoke extension (RFC 6960 §2.2, §4.4.8).
+    Revoked,
+}
+
+/// How an issuer's responses are made.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct IssuerSettings {
+    /// Which rule book.
+    pub profile: Profile,
+    /// From thisUpdate to nextUpdate.
+    pub validity: Duration,
+    /// Signed again this long after thisUpdate.
+    pub refresh: Duration,
+    /// How far thisUpdate lies before signing.
+    pub backdate: Duration,
+    /// The CertID hashes that are signed ahead; others are signed on demand.
+    pub certid_hashes: Vec<HashAlgorithm>,
+    /// Name the signer by its subject instead of its key hash.
+    pub responder_by_name: bool,
+    /// Whether nonces are echoed.
+    pub answers_nonces: bool,
+    /// What is said of serials that were never issued.
+    pub unissued: Unissued,
+}
+
+impl Default for IssuerSettings {
+    /// RFC 9919: four days, refreshed daily, by key, no nonces, `unauthorized` for what was not issued.
+    fn default() -> Self {
+        IssuerSettings {
+            profile: Profile::Rfc9919,
+            validity: Duration::from_secs(96 * 3600),
+            refresh: Duration::from_secs(24 * 3600),
+            backdate: Duration::from_secs(300),
+            certid_hashes: vec![HashAlgorithm::Sha1],
+            responder_by_name: false,
+            answers_nonces: false,
+            unissued: Unissued::Unauthorized,
+        }
+    }
+}
+
+impl IssuerSettings {
+    /// The arithmetic of the dates.
+    pub fn cadence(&self) -> Cadence {
+        let least_validity = if self.profile == Profile::Cabf { CABF_MIN_VALIDITY } else { Duration::ZERO };
+        Cadence { validity: self.validity, refresh: self.refresh, backdate: self.backdate, least_validity }
+    }
+
+    /// Changes when anything does that signed responses depend on; kept in segment files.
+    pub fn fingerprint(&self) -> u64 {
+        let digest = digest::digest(&digest::SHA256, format!("{self:?}").as_bytes());
+        digest.as_ref().first_chunk::<8>().map_or(0, |octets| u64::from_le_bytes(*octets))
+    }
+
+    /// How the store treats misses and nonces.
+    pub fn policy(&self, knows_issued: bool) -> Policy {
+        Policy {
+            retired: false,
+            answers_nonces: self.answers_nonces,
+            signs_misses: !knows_issued || self.unissued != Unissued::Unauthorized,
+        }
+    }
+}
+
+/// A key that may sign for an issuer, with what its certificate says.
+pub struct ActiveSigner {
+    key: Arc<dyn Signer>,
+    certificate: Certificate,
+    delegated: bool,
+}
+
+impl ActiveSigner {
+    /// A signer that has passed the self-check. `issuer` tells whether it is the CA itself, whose certificate is not put into
+    /// responses.
+    pub fn new(key: Arc<dyn Signer>, certificate: Certificate, issuer: &Certificate) -> Self {
+        let delegated = certificate.spki_der() != issuer.spki_der();
+        ActiveSigner { key, certificate, delegated }
+    }
+
+    /// The key.
+    pub fn key(&self) -> &dyn Signer {
+        &*self.key
+    }
+
+    /// Its certificate; the CA's own where the CA signs.
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    /// The certificate to embed: none when the CA signs itself.
+    pub fn embedded(&self) -> Option<Vec<u8>> {
+        self.delegated.then(|| self.certificate.der().to_vec())
+    }
+
+    /// notBefore and notAfter, between which it may sign and which no nextUpdate may pass.
+    pub fn life(&self) -> (Timestamp, Timestamp) {
+        (self.certificate.not_before(), self.certificate.not_after())
+    }
+
+    /// How responses name it.
+    pub fn responder_id(&self, by_name: bool) -> ResponderId {
+        if by_name {
+            ResponderId::Name(self.certificate.subject_der().to_vec())
+        } else {
+            ResponderId::Key(self.certificate.responder_key_hash())
+        }
+    }
+}
+
+impl fmt::Debug for ActiveSigner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ActiveSigner({}, serial {})", self.certificate.subject(), self.certificate.serial())
+    }
+}
+
+/// What is needed to sign for an issuer, as of one moment.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// How.
+    pub settings: Arc<IssuerSettings>,
+    /// With what; `None` while there is no usable signer.
+    pub signer: Option<Arc<ActiveSigner>>,
+    /// What; `None` until the sources have been read.
+    pub table: Option<Arc<Table>>,
+}
+
+/// An issuer the presigner works for.
+#[derive(Debug)]
+pub struct Issuer {
+    slot: Arc<IssuerSlot>,
+    certificate: Certificate,
+    key_id: [u8; 32],
+    view: ArcSwap<View>,
+    sequence: AtomicU64,
+    removed: AtomicBool,
+}
+
+impl Issuer {
+    /// An issuer of which nothing is known yet but its certificate and settings.
+    pub fn new(id: &str, certificate: Certificate, settings: IssuerSettings) -> Self {
+        let hashes = HashAlgorithm::ALL.map(|algorithm| certificate.issuer_hashes(algorithm));
+        // Two records may have one key (a cross-signed CA); their segments must be told apart.
+        let mut identity = digest::Context::new(&digest::SHA256);
+        identity.update(certificate.spki_der());
+        identity.update(id.as_bytes());
+        let mut key_id = [0; 32];
+        for (to, from) in key_id.iter_mut().zip(identity.finish().as_ref()) {
+            *to = *from;
+        }
+        let slot = Arc::new(IssuerSlot::new(id, hashes, settings.policy(true)));
+        let view = View { settings: Arc::new(settings), signer: None, table: None };
+        Issuer {
+            slot,
+            certificate,
+            key_id,
+            view: ArcSwap::from_pointee(view),
+            sequence: AtomicU64::new(1),
+            removed: AtomicBool::new(false),
+        }
+    }
+
+    /// The registry's name for it.
+    pub fn id(&self) -> &str {
+        self.slot.id()
+    }
+
+    /// Its place in the store.
+    pub fn slot(&self) -> &Arc<IssuerSlot> {
+        &self.slot
+    }
+
+    /// Its certificate.
+    pub fn certificate(&self) -> &Certificate {
+        &self.certificate
+    }
+
+    /// SHA-256 of its SubjectPublicKeyInfo and its id.
+    pub fn key_id(&self) -> &[u8; 32] {
+        &self.key_id
+    }
+
+    /// Settings, signer and statuses of this moment.
+    pub fn view(&self) -> Arc<View> {
+        self.view.load_full()
+    }
+
+    /// Swaps settings, signer or statuses.
+    pub fn update(&self, mut change: impl FnMut(&View) -> View) {
+        self.view.rcu(|view| Arc::new(change(view)));
+    }
+
+    /// The next sequence number; segments that begin later have higher ones.
+    pub(super) fn next_sequence(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Counts on from what an earlier process has used.
+    pub(super) fn raise_sequence(&self, used: u64) {
+        self.sequence.fetch_max(used.saturating_add(1), Ordering::SeqCst);
+    }
+
+    /// Stops all signing for it.
+    pub fn remove(&self) {
+        self.removed.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether signing for it has been stopped.
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::SeqCst)
+    }
+}

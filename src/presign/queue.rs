@@ -1,0 +1,149 @@
+//! Which slice is signed next: pure, ordered by due time.
+
+use crate::time::Timestamp;
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+
+/// Work in order: urgent work first, then what has been due longest.
+///
+/// Keys name work that recurs; each has at most one due time, the one set last.
+#[derive(Debug)]
+pub struct Queue<K, U> {
+    urgent: VecDeque<U>,
+    due: HashMap<K, Timestamp>,
+    heap: BinaryHeap<Reverse<(Timestamp, K)>>,
+}
+
+/// What to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next<K, U> {
+    /// Urgent work.
+    Urgent(U),
+    /// Work that is due. Its due time is forgotten; set it again when it is done.
+    Due(K),
+    /// Nothing until then, or until something is added.
+    Wait(Option<Timestamp>),
+}
+
+impl<K, U> Default for Queue<K, U>
+where
+    K: Ord,
+{
+    fn default() -> Self {
+        Queue { urgent: VecDeque::new(), due: HashMap::new(), heap: BinaryHeap::new() }
+    }
+}
+
+impl<K, U> Queue<K, U>
+where
+    K: Ord + std::hash::Hash + Clone,
+{
+    /// Adds work that goes before everything else.
+    pub fn push_urgent(&mut self, work: U) {
+        self.urgent.push_back(work);
+    }
+
+    /// Sets when a key is due, instead of what was set before.
+    pub fn set_due(&mut self, key: K, at: Timestamp) {
+        if self.due.insert(key.clone(), at) != Some(at) {
+            self.heap.push(Reverse((at, key)));
+        }
+        // Keys that are set again and again must not fill the heap with times that no longer hold.
+        if self.heap.len() > 64 + 2 * self.due.len() {
+            self.heap = self.due.iter().map(|(key, at)| Reverse((*at, key.clone()))).collect();
+        }
+    }
+
+    /// When a key is due.
+    pub fn due(&self, key: &K) -> Option<Timestamp> {
+        self.due.get(key).copied()
+    }
+
+    /// Forgets keys.
+    pub fn retain(&mut self, keep: impl Fn(&K) -> bool) {
+        self.due.retain(|key, _| keep(key));
+    }
+
+    /// Takes the next work.
+    pub fn poll(&mut self, now: Timestamp) -> Next<K, U> {
+        if let Some(work) = self.urgent.pop_front() {
+            return Next::Urgent(work);
+        }
+        while let Some(Reverse((at, key))) = self.heap.peek() {
+            if self.due.get(key) != Some(at) {
+                self.heap.pop();
+                continue;
+            }
+            if *at > now {
+                return Next::Wait(Some(*at));
+            }
+            let key = key.clone();
+            self.heap.pop();
+            self.due.remove(&key);
+            return Next::Due(key);
+        }
+        Next::Wait(None)
+    }
+
+    /// How much is due now, urgent work included.
+    pub fn backlog(&self, now: Timestamp) -> usize {
+        self.urgent.len() + self.due.values().filter(|at| **at <= now).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn t(s: i64) -> Timestamp {
+        Timestamp::from_unix(s)
+    }
+
+    #[test]
+    fn urgent_work_goes_before_what_is_overdue() {
+        let mut q: Queue<&str, &str> = Queue::default();
+        q.set_due("old", t(1));
+        q.push_urgent("revocation");
+        assert_eq!(q.backlog(t(5)), 2);
+        assert_eq!(q.poll(t(5)), Next::Urgent("revocation"));
+        assert_eq!(q.poll(t(5)), Next::Due("old"));
+        assert_eq!(q.poll(t(5)), Next::Wait(None));
+    }
+
+    proptest! {
+        #[test]
+        fn keys_come_out_once_in_the_order_of_their_last_due_time(sets in proptest::collection::vec((0_u8..20, 0_i64..100), 0..300)) {
+            let mut q: Queue<u8, ()> = Queue::default();
+            let mut wanted = HashMap::new();
+            for (key, at) in sets {
+                q.set_due(key, t(at));
+                wanted.insert(key, at);
+            }
+            let mut last = -1;
+            while let Next::Due(key) = q.poll(t(1000)) {
+                let at = wanted.remove(&key).expect("came out once");
+                prop_assert!(at >= last);
+                last = at;
+            }
+            prop_assert!(wanted.is_empty());
+        }
+
+        #[test]
+        fn nothing_comes_out_before_it_is_due(keys in proptest::collection::vec(1_i64..100, 1..50), now in 0_i64..100) {
+            let mut q: Queue<usize, ()> = Queue::default();
+            for (i, at) in keys.iter().enumerate() {
+                q.set_due(i, t(*at));
+            }
+            let mut out = 0;
+            let next = loop {
+                match q.poll(t(now)) {
+                    Next::Due(i) => { prop_assert!(keys[i] <= now); out += 1; }
+                    other => break other,
+                }
+            };
+            prop_assert_eq!(out, keys.iter().filter(|at| **at <= now).count());
+            prop_assert_eq!(next, Next::Wait(keys.iter().filter(|at| **at > now).min().map(|at| t(*at))));
+        }
+    }
+}

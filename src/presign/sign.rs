@@ -1,0 +1,107 @@
+//! Signing the entries of one segment.
+
+use super::issuer::{ActiveSigner, Issuer, View};
+use super::schedule::{CannotDate, Dates};
+use crate::ocsp::{CertStatus, HashAlgorithm, Single, Template, TemplateSpec};
+use crate::signer::SignError;
+use crate::store::{Keys, KeysError, Part, Segment, SegmentError, SegmentMeta, hash};
+use crate::time::Timestamp;
+use bytes::Bytes;
+
+/// Why entries were not signed.
+#[derive(Debug, thiserror::Error)]
+pub enum SignFault {
+    /// There is no signer that has passed its self-check.
+    #[error("there is no usable signer")]
+    NoSigner,
+    /// The statuses have not been read yet.
+    #[error("the status sources have not been read yet")]
+    NoStatus,
+    /// The signer's life does not allow it now.
+    #[error(transparent)]
+    Dates(#[from] CannotDate),
+    /// The key failed.
+    #[error("signing failed: {0}")]
+    Key(#[from] SignError),
+    /// The segment could not be put together.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    /// The segment could not be put together.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+}
+
+/// Signs every entry of `keys` under one template.
+pub fn segment(
+    issuer: &Issuer,
+    view: &View,
+    algorithm: HashAlgorithm,
+    part: Part,
+    keys: Keys,
+    sequence: u64,
+    now: Timestamp,
+) -> Result<Segment, SignFault> {
+    let signer = view.signer.as_deref().ok_or(SignFault::NoSigner)?;
+    let cadence = view.settings.cadence();
+    let dates = cadence.dates(now, signer.life(), newest_event(&keys, now))?;
+    let template = template(issuer, view, signer, algorithm, &dates);
+    let mut signatures = Vec::with_capacity(keys.len() * signer.key().algorithm().raw_len());
+    let mut tbs = Vec::with_capacity(512);
+    for (serial, status) in keys.iter() {
+        tbs.clear();
+        template.tbs(&[Single::new(&serial, status)], &[], &mut tbs);
+        signer.key().sign_raw(&tbs, &mut signatures)?;
+    }
+    let meta = SegmentMeta {
+        issuer_key: *issuer.key_id(),
+        part,
+        sequence,
+        refresh_at: cadence.due(&dates, place(issuer, algorithm, part)),
+        settings: view.settings.fingerprint(),
+    };
+    Ok(Segment::new(meta, template, keys, Bytes::from(signatures))?)
+}
+
+/// The octets around an entry, for an issuer's present signer.
+pub fn template(
+    issuer: &Issuer,
+    view: &View,
+    signer: &ActiveSigner,
+    algorithm: HashAlgorithm,
+    dates: &Dates,
+) -> Template {
+    Template::new(TemplateSpec {
+        issuer: *issuer.slot().hashes(algorithm),
+        responder: signer.responder_id(view.settings.responder_by_name),
+        this_update: dates.this_update,
+        next_update: dates.next_update,
+        produced_at: dates.produced_at,
+        algorithm: signer.key().algorithm(),
+        certificate: signer.embedded(),
+        single_extensions: Vec::new(),
+    })
+}
+
+/// The newest revocationTime that is not in the future.
+fn newest_event(keys: &Keys, now: Timestamp) -> Timestamp {
+    let revoked = keys.iter().filter_map(|(_, status)| match status {
+        CertStatus::Revoked { at, .. } if at <= now => Some(at),
+        _ => None,
+    });
+    if keys.revoked() == 0 { Timestamp::EPOCH } else { revoked.max().unwrap_or(Timestamp::EPOCH) }
+}
+
+/// A slice's stable place in the refresh period.
+fn place(issuer: &Issuer, algorithm: HashAlgorithm, part: Part) -> u64 {
+    let (bits, index) = match part {
+        Part::Slice { bits, index } => (bits, index),
+        Part::Overlay => (0xff, 0),
+    };
+    let mut seed = [0_u8; 20];
+    let [i0, i1, i2, i3] = index.to_be_bytes();
+    let tail = [algorithm as u8, bits, i0, i1, i2, i3];
+    for (to, from) in seed.iter_mut().zip(issuer.key_id().iter().take(14).chain(&tail)) {
+        *to = *from;
+    }
+    crate::ocsp::Serial::from_stored(false, &seed).map_or(0, |serial| hash(&serial))
+}

@@ -1,0 +1,121 @@
+//! A warm start: what an earlier process signed is served again, once it has proved to be this issuer's own.
+
+use super::issuer::Issuer;
+use crate::ocsp::{HashAlgorithm, ResponderId, Single};
+use crate::store::{Part, RefusedBecause, RefusedFile, Segment, SegmentDir, SegmentError, Wave};
+use crate::time::Timestamp;
+use crate::x509::{Certificate, verify};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What a warm start found.
+#[derive(Default)]
+pub(super) struct Warm {
+    /// The segments that are served again; the presigner makes their slices due in turn.
+    pub(super) due: Vec<(HashAlgorithm, Arc<Segment>)>,
+    /// Files of overlays, to be removed once absorbed.
+    pub(super) overlays: Vec<(HashAlgorithm, u64, PathBuf)>,
+    /// Files that are not served.
+    pub(super) refused: Vec<RefusedFile>,
+}
+
+/// Loads an issuer's segments and serves them.
+pub(super) fn load(dir: &SegmentDir, issuer: &Issuer, now: Timestamp) -> Warm {
+    let (found, refused) = dir.load(issuer.key_id());
+    let mut warm = Warm { refused, ..Warm::default() };
+    let settings = issuer.view().settings.clone();
+    let mut certificates = HashMap::new();
+    let mut usable: HashMap<HashAlgorithm, Vec<(PathBuf, Segment)>> = HashMap::new();
+    for (path, segment) in found {
+        let spec = segment.template().spec();
+        let algorithm = spec.issuer.algorithm;
+        issuer.raise_sequence(segment.meta().sequence);
+        if !settings.certid_hashes.contains(&algorithm)
+            || spec.next_update <= now
+            || segment.keys().is_empty() && segment.meta().part == Part::Overlay
+        {
+            dir.remove(&path); // of no use to anyone any more
+        } else if !is_genuine(&segment, issuer, &mut certificates) {
+            warm.refused.push(RefusedFile { path, fault: RefusedBecause::OtherIssuer });
+        } else if spec.this_update > now {
+            warm.refused.push(RefusedFile { path, fault: SegmentError::Field("thisUpdate").into() });
+        } else {
+            usable.entry(algorithm).or_default().push((path, segment));
+        }
+    }
+    for (algorithm, segments) in usable {
+        let wave = assemble(dir, algorithm, segments, &mut warm);
+        issuer.slot().update(|live| live.with_wave(algorithm, Some(wave.clone())));
+    }
+    warm
+}
+
+/// The slicing with the most slices is taken; files of another one are leftovers of a change of slicing.
+fn assemble(
+    dir: &SegmentDir,
+    algorithm: HashAlgorithm,
+    mut segments: Vec<(PathBuf, Segment)>,
+    warm: &mut Warm,
+) -> Arc<Wave> {
+    let mut votes: HashMap<u8, usize> = HashMap::new();
+    for (_, segment) in &segments {
+        if let Part::Slice { bits, .. } = segment.meta().part {
+            *votes.entry(bits).or_default() += segment.keys().len().max(1);
+        }
+    }
+    let chosen = votes.into_iter().max_by_key(|(bits, n)| (*n, *bits)).map_or(0, |(bits, _)| bits);
+    segments.sort_by_key(|(_, segment)| segment.meta().sequence);
+    let mut wave = Wave::empty(chosen);
+    let mut overlays = Vec::new();
+    for (path, segment) in segments {
+        let segment = Arc::new(segment);
+        match segment.meta().part {
+            Part::Slice { bits, .. } if bits == chosen => {
+                wave = wave.with(segment.clone());
+                warm.due.push((algorithm, segment));
+            }
+            Part::Slice { .. } => dir.remove(&path),
+            Part::Overlay => {
+                warm.overlays.push((algorithm, segment.meta().sequence, path));
+                overlays.push(segment);
+            }
+        }
+    }
+    // Laid on after all slices: which is newer is told by the sequence, not by the order of loading.
+    for overlay in overlays {
+        wave = wave.with(overlay);
+    }
+    Arc::new(wave)
+}
+
+/// Whether the responses in a segment are signed for this issuer: the hashes are its own, the signer's certificate is issued by
+/// it (or it signs itself), and the first signature verifies. The checksum vouches for the rest.
+fn is_genuine(segment: &Segment, issuer: &Issuer, certificates: &mut HashMap<Vec<u8>, Option<Certificate>>) -> bool {
+    let spec = segment.template().spec();
+    if spec.issuer != *issuer.slot().hashes(spec.issuer.algorithm) {
+        return false;
+    }
+    let signer = match &spec.certificate {
+        None => Some(issuer.certificate()),
+        Some(der) => certificates
+            .entry(der.clone())
+            .or_insert_with(|| {
+                let certificate = Certificate::from_der(der).ok()?;
+                certificate.verify_signed_by(issuer.certificate()).ok()?;
+                Some(certificate)
+            })
+            .as_ref(),
+    };
+    let Some(signer) = signer else { return false };
+    if let ResponderId::Key(hash) = &spec.responder
+        && *hash != signer.responder_key_hash()
+    {
+        return false;
+    }
+    let Some((serial, status, raw)) = segment.entries().next() else { return true };
+    let (mut tbs, mut signature) = (Vec::new(), Vec::new());
+    segment.template().tbs(&[Single::new(&serial, status)], &[], &mut tbs);
+    spec.algorithm.write_wire(raw, &mut signature);
+    verify(signer.spki_der(), spec.algorithm.identifier_der(), &tbs, &signature).is_ok()
+}
