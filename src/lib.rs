@@ -8,6 +8,7 @@ pub mod fuzzing;
 pub mod ocsp;
 pub mod presign;
 pub mod signer;
+pub mod status;
 pub mod store;
 pub mod time;
 pub mod x509;

@@ -4,6 +4,7 @@
 //! key as they are in its certificate (RFC 6960 §4.1.1), and a response carries the signer's certificate octet for octet.
 
 mod certificate;
+pub mod crl;
 mod extensions;
 pub mod issue;
 pub(crate) mod oid;

@@ -1,0 +1,397 @@
+//! All sources of one issuer, read and put together.
+
+use super::entries::settle;
+use super::file::read_settled;
+use super::index::{IndexParser, IndexReport, IndexStatus};
+use super::{Consequence, Fingerprint, Quarantine, ReadError, StatusEntry};
+use crate::ocsp::{CertStatus, Serial};
+use crate::time::Timestamp;
+use crate::x509::Certificate;
+use crate::x509::crl::{Crl, CrlError, CrlScope, CrlVerifyError, EntryError, Freshness, freshness};
+use crate::x509::pem::{self, PemError};
+use std::fmt;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+/// The largest index that is read, in octets: some 300 million lines. It is read in pieces and never held.
+pub const MAX_INDEX_BYTES: u64 = 32 << 30;
+/// The largest CRL file that is read, in octets: some 25 million entries. It is held while it is read.
+pub const MAX_CRL_BYTES: u64 = 1 << 30;
+
+/// The most that is read of an index at once, in octets.
+const PIECE: usize = 256 * 1024;
+/// The most memory that is reserved on a file's word, in entries; more is taken as they come.
+const MAX_RESERVED: usize = 32 << 20;
+
+/// Where an issuer's statuses come from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// OpenSSL's `index.txt`: knows every certificate that was issued.
+    Index(PathBuf),
+    /// A complete CRL in PEM or DER: knows what was revoked.
+    Crl(PathBuf),
+}
+
+impl Source {
+    /// The file.
+    pub fn path(&self) -> &Path {
+        match self {
+            Source::Index(path) | Source::Crl(path) => path,
+        }
+    }
+
+    /// `index` or `CRL`.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Source::Index(_) => "index",
+            Source::Crl(_) => "CRL",
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind(), self.path().display())
+    }
+}
+
+/// What the sources of one issuer say together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusSet {
+    /// Good and revoked certificates, sorted by serial number, each once.
+    pub entries: Vec<StatusEntry>,
+    /// Certificates of which nothing may be said (see [`Consequence::Withheld`]), sorted. Not among the entries.
+    pub withheld: Vec<Serial>,
+    /// An index is among the sources: what is not in `entries` was not issued.
+    pub knows_issued: bool,
+    /// What was read, in the order of the sources.
+    pub sources: Vec<SourceReport>,
+}
+
+/// What one source gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourceReport {
+    /// Which one.
+    pub source: Source,
+    /// The state of the file that was read.
+    pub fingerprint: Fingerprint,
+    /// As of when its words are: thisUpdate of a CRL; of an index when it was modified, but not later than it was read.
+    pub data_time: Timestamp,
+    /// How many lines or entries were used.
+    pub entries: u64,
+    /// What is particular to its kind.
+    pub facts: SourceFacts,
+}
+
+/// What is particular to a kind of source.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceFacts {
+    /// Of an index.
+    Index(IndexReport),
+    /// Of a CRL.
+    Crl(CrlFacts),
+}
+
+/// What is to know of a CRL.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CrlFacts {
+    /// thisUpdate.
+    pub this_update: Timestamp,
+    /// nextUpdate, where there is one.
+    pub next_update: Option<Timestamp>,
+    /// crlNumber, where there is one.
+    pub number: Option<Serial>,
+    /// How many entries were used.
+    pub entries: u64,
+    /// Which certificates it is about.
+    pub scope: CrlScope,
+    /// Entries that could not be read.
+    pub quarantined: Quarantine,
+    /// Those of them of which it cannot be told whom they revoke.
+    pub unattributed: u64,
+}
+
+/// What a set says of one serial number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Good or revoked.
+    Status(CertStatus),
+    /// Named by a line or entry that cannot be read: say nothing.
+    Withheld,
+    /// Not there. With [`StatusSet::knows_issued`]: not issued. Otherwise: good, if [`StatusSet::may_say_good`].
+    NotListed,
+}
+
+/// Sources that could not be used; nothing was loaded. Whoever has an older set should go on with it.
+#[derive(Debug, thiserror::Error)]
+pub struct LoadError {
+    /// Each source that failed, in their order. At least one.
+    pub faults: Vec<SourceError>,
+}
+
+/// One source that could not be used.
+#[derive(Debug, thiserror::Error)]
+#[error("{source_file}: {fault}")]
+pub struct SourceError {
+    /// Which one.
+    pub source_file: Source,
+    /// Why.
+    pub fault: SourceFault,
+}
+
+/// Why a source cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceFault {
+    /// The file.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Neither PEM nor DER.
+    #[error("expected a CRL in PEM (X509 CRL) or DER: {0}")]
+    Pem(#[from] PemError),
+    /// Which one would count?
+    #[error("{0} CRLs in one PEM file; give each its own file")]
+    SeveralCrls(usize),
+    /// Not a CRL that can be used.
+    #[error(transparent)]
+    Crl(#[from] CrlError),
+    /// Not this issuer's.
+    #[error(transparent)]
+    Verify(#[from] CrlVerifyError),
+    /// An entry because of which the whole CRL must not be used.
+    #[error("{0}")]
+    Entry(EntryError),
+}
+
+/// Reads all sources and puts them together; how is said [here](super#how-sources-are-combined).
+///
+/// CRLs must be `issuer`'s, by name and signature. One whose nextUpdate is past is used all the same, since what it
+/// revokes stays revoked; see [`StatusSet::may_say_good`]. All sources are tried, so that the error names every
+/// fault. Blocks while it reads; a file that is changing is waited for, 100 ms at most.
+///
+/// # Errors
+/// If any source cannot be used.
+pub fn load(issuer: &Certificate, sources: &[Source], now: Timestamp) -> Result<StatusSet, LoadError> {
+    let mut reports = Vec::new();
+    let mut lists = Vec::new();
+    let mut faults = Vec::new();
+    for source in sources {
+        let loaded = match source {
+            Source::Index(path) => load_index(path, now),
+            Source::Crl(path) => load_crl(path, issuer),
+        };
+        match loaded {
+            Ok(loaded) => {
+                lists.push((loaded.data_time, loaded.list));
+                reports.push(SourceReport {
+                    source: source.clone(),
+                    fingerprint: loaded.fingerprint,
+                    data_time: loaded.data_time,
+                    entries: loaded.entries,
+                    facts: loaded.facts,
+                });
+            }
+            Err(fault) => faults.push(SourceError { source_file: source.clone(), fault }),
+        }
+    }
+    if !faults.is_empty() {
+        return Err(LoadError { faults });
+    }
+    // Stable: of sources of one time the one listed later has the later word.
+    lists.sort_by_key(|(data_time, _)| *data_time);
+    let mut lists = lists.into_iter().map(|(_, list)| list);
+    let mut entries = lists.next().unwrap_or_default();
+    for mut list in lists {
+        entries.append(&mut list);
+    }
+    let withheld = settle(&mut entries);
+    entries.shrink_to_fit();
+    let knows_issued = sources.iter().any(|s| matches!(s, Source::Index(_)));
+    Ok(StatusSet { entries, withheld, knows_issued, sources: reports })
+}
+
+impl StatusSet {
+    /// What the set says of a certificate.
+    pub fn find(&self, serial: &Serial) -> Found {
+        if let Ok(at) = self.entries.binary_search_by(|e| e.serial.cmp(serial))
+            && let Some(entry) = self.entries.get(at)
+        {
+            return Found::Status(entry.status());
+        }
+        if self.withheld.binary_search(serial).is_ok() { Found::Withheld } else { Found::NotListed }
+    }
+
+    /// Whether "good" may be signed at `now`.
+    ///
+    /// With an index: yes. It lists what was issued and has no end date, so a good answer rests on it, and an expired CRL
+    /// beside it takes nothing away.
+    /// With CRLs only: if there is one at least, every one of them is current (thisUpdate ≤ now ≤ nextUpdate, or
+    /// without nextUpdate), and none has an entry of which it cannot be told whom it revokes. "Good" then rests on
+    /// a certificate's absence, which an expired or damaged list does not prove. Revoked may be said always.
+    pub fn may_say_good(&self, now: Timestamp) -> bool {
+        let mut crls = self.crls().peekable();
+        self.knows_issued
+            || crls.peek().is_some() && crls.all(|c| c.unattributed == 0 && c.freshness(now) == Freshness::Current)
+    }
+
+    /// The CRLs among the sources.
+    pub fn crls(&self) -> impl Iterator<Item = &CrlFacts> {
+        self.sources.iter().filter_map(|s| match &s.facts {
+            SourceFacts::Crl(facts) => Some(facts),
+            SourceFacts::Index(_) => None,
+        })
+    }
+
+    /// As of when the oldest source's words are; `None` without sources.
+    pub fn oldest_data_time(&self) -> Option<Timestamp> {
+        self.sources.iter().map(|s| s.data_time).min()
+    }
+
+    /// How many lines and entries of all sources could not be read.
+    pub fn quarantined(&self) -> u64 {
+        self.sources.iter().map(|s| s.quarantine().total).sum()
+    }
+}
+
+impl SourceReport {
+    /// What could not be read of it.
+    pub fn quarantine(&self) -> &Quarantine {
+        match &self.facts {
+            SourceFacts::Index(report) => &report.quarantined,
+            SourceFacts::Crl(facts) => &facts.quarantined,
+        }
+    }
+}
+
+impl CrlFacts {
+    /// How its dates stand to `now`.
+    pub fn freshness(&self, now: Timestamp) -> Freshness {
+        freshness(self.this_update, self.next_update, now)
+    }
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, fault) in self.faults.iter().enumerate() {
+            f.write_str(if n == 0 { "" } else { "; " })?;
+            fault.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+/// One source, read.
+struct Loaded {
+    list: Vec<StatusEntry>,
+    fingerprint: Fingerprint,
+    data_time: Timestamp,
+    entries: u64,
+    facts: SourceFacts,
+}
+
+fn load_index(path: &Path, now: Timestamp) -> Result<Loaded, SourceFault> {
+    let ((list, report), fingerprint) = read_settled(path, MAX_INDEX_BYTES, read_index)?;
+    Ok(Loaded {
+        list,
+        fingerprint,
+        data_time: fingerprint.modified().min(now),
+        entries: report.issued.saturating_add(report.revoked),
+        facts: SourceFacts::Index(report),
+    })
+}
+
+fn read_index(file: &mut dyn Read, len: u64) -> io::Result<(Vec<StatusEntry>, IndexReport)> {
+    let mut piece = vec![0; PIECE];
+    let mut read = read_piece(file, &mut piece)?;
+    // Room for as many lines as the first piece lets expect, and a little more: a vector that grows holds all twice.
+    let lines = memchr::memchr_iter(b'\n', piece.get(..read).unwrap_or_default()).count() as u64;
+    let pieces = len.checked_div(read as u64).unwrap_or(0);
+    let expected = pieces.saturating_add(1).saturating_mul(lines + lines / 16);
+    let mut list = Vec::with_capacity(usize::try_from(expected).unwrap_or(MAX_RESERVED).min(MAX_RESERVED));
+    let mut parser = IndexParser::new(|serial, status| {
+        let status = match status {
+            IndexStatus::Issued => CertStatus::Good,
+            IndexStatus::Revoked { at, reason } => CertStatus::Revoked { at, reason },
+            IndexStatus::Withheld => CertStatus::Unknown,
+        };
+        list.push(StatusEntry::new(serial, status));
+    });
+    while read > 0 {
+        parser.feed(piece.get(..read).unwrap_or_default());
+        read = read_piece(file, &mut piece)?;
+    }
+    let report = parser.finish();
+    Ok((list, report))
+}
+
+/// 0 at the end.
+fn read_piece(file: &mut dyn Read, piece: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match file.read(piece) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+fn load_crl(path: &Path, issuer: &Certificate) -> Result<Loaded, SourceFault> {
+    let (bytes, fingerprint) = read_settled(path, MAX_CRL_BYTES, |file, len| {
+        let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    })?;
+    let der = if pem::is_der(&bytes) {
+        bytes
+    } else {
+        match <[Vec<u8>; 1]>::try_from(pem::decode(&bytes, &["X509 CRL"])?) {
+            Ok([der]) => der,
+            Err(several) => return Err(SourceFault::SeveralCrls(several.len())),
+        }
+    };
+    let crl = Crl::parse(&der)?;
+    crl.verify(issuer)?;
+    let (list, facts) = read_entries(&crl)?;
+    Ok(Loaded { list, fingerprint, data_time: crl.this_update, entries: facts.entries, facts: SourceFacts::Crl(facts) })
+}
+
+fn read_entries(crl: &Crl<'_>) -> Result<(Vec<StatusEntry>, CrlFacts), SourceFault> {
+    let mut list = Vec::with_capacity(crl.entries_hint().min(MAX_RESERVED));
+    let mut facts = CrlFacts {
+        this_update: crl.this_update,
+        next_update: crl.next_update,
+        number: crl.number,
+        entries: 0,
+        scope: crl.scope,
+        quarantined: Quarantine::default(),
+        unattributed: 0,
+    };
+    for entry in crl.entries() {
+        match entry {
+            Ok(e) => {
+                facts.entries += 1;
+                list.push(StatusEntry::new(e.serial, CertStatus::Revoked { at: e.at, reason: e.reason }));
+            }
+            Err(e) if e.fault.condemns_the_list() => return Err(SourceFault::Entry(e)),
+            Err(e) => quarantine(e, &mut list, &mut facts),
+        }
+    }
+    Ok((list, facts))
+}
+
+fn quarantine(error: EntryError, list: &mut Vec<StatusEntry>, facts: &mut CrlFacts) {
+    let consequence = match (error.serial, error.revoked_at) {
+        (Some(serial), Some(at)) => {
+            facts.entries += 1;
+            list.push(StatusEntry::new(serial, CertStatus::Revoked { at, reason: None }));
+            Consequence::RevokedWithoutReason
+        }
+        (Some(serial), None) => {
+            list.push(StatusEntry::new(serial, CertStatus::Unknown));
+            Consequence::Withheld
+        }
+        (None, _) => {
+            facts.unattributed += u64::from(error.may_name_a_certificate());
+            Consequence::Ignored
+        }
+    };
+    facts.quarantined.add(error.number, error.serial, consequence, || error.fault.to_string());
+}
