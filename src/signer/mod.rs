@@ -1,8 +1,10 @@
 //! Keys, the files they are read from, and the check a signer must pass before it signs for anyone.
 
+pub mod check;
 pub mod files;
 mod key;
 mod key_format;
 
 pub use crate::x509::{SignError, Signer};
+pub use check::{SignerFacts, SignerFault, SignerKind, SignerRefused, check};
 pub use key::{KeyError, KeyKind, RsaPadding, SigningKey};

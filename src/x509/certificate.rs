@@ -314,10 +314,11 @@ pub(crate) fn responder_key_hash(key_bits: &[u8]) -> [u8; 20] {
     hash
 }
 
-/// A Name as RFC 4514 writes it; its DER in hexadecimal when it cannot be read.
+/// A Name as RFC 4514 writes it; `(empty name)`, or its DER in hexadecimal when it cannot be read.
 pub(crate) fn name_text(name_der: &[u8]) -> String {
     use der::Decode;
     match x509_cert::name::Name::from_der(name_der) {
+        Ok(name) if name.is_empty() => "(empty name)".to_owned(),
         Ok(name) => name.to_string(),
         Err(_) => format!("#{}", data_encoding::HEXLOWER.encode(name_der)),
     }
