@@ -7,6 +7,7 @@ pub mod config;
 pub mod fuzzing;
 pub mod ocsp;
 pub mod presign;
+pub mod registry;
 pub mod signer;
 pub mod status;
 pub mod store;

@@ -188,9 +188,24 @@ impl<'a> Section<'a> {
         Section { name, at: node.at, entries, known: Vec::new() }
     }
 
-    /// A section that is absent: every key has its default.
-    pub(crate) fn absent(name: impl Into<String>) -> Self {
-        Section { name: name.into(), at: Position::START, entries: Vec::new(), known: Vec::new() }
+    /// A section that is absent: every key has its default. `at` is where it would be missed.
+    fn absent(name: String, at: Position) -> Self {
+        Section { name, at, entries: Vec::new(), known: Vec::new() }
+    }
+
+    /// What the section is called in faults.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Calls the section by a better name from now on.
+    pub(crate) fn rename(&mut self, name: &str) {
+        name.clone_into(&mut self.name);
+    }
+
+    /// Whether a key is there, sound or not.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.entries.iter().any(|(e, _)| e.key == key)
     }
 
     /// Where the section stands.
@@ -237,7 +252,7 @@ impl<'a> Section<'a> {
     ) -> Option<T> {
         if !self.entries.iter().any(|(e, _)| e.key == key) {
             self.known.push(key);
-            out.add(self.at, format!("{} is missing; write {key} {example}", join(&self.name, key)));
+            out.add(self.at, format!("{} is missing; write {example}", join(&self.name, key)));
             return None;
         }
         self.optional(key, out, read)
@@ -248,7 +263,7 @@ impl<'a> Section<'a> {
         let name = join(&self.name, key);
         match self.node(key) {
             Some(node) => Section::new(name, node, out),
-            None => Section::absent(name),
+            None => Section::absent(name, self.at),
         }
     }
 
@@ -275,7 +290,7 @@ impl<'a> Section<'a> {
 
 /// `; did you mean "x"?` when a known name is close, else nothing.
 pub(crate) fn did_you_mean<'n>(text: &str, known: impl Iterator<Item = &'n str>) -> String {
-    let allowed = (text.chars().count() / 3).clamp(1, 3);
+    let allowed = ((text.chars().count() + 2) / 3).clamp(1, 3); // two letters exchanged count as two
     known
         .map(|name| (distance(text, name), name))
         .filter(|(d, _)| *d <= allowed)

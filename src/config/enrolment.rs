@@ -139,7 +139,8 @@ fn read_one(entry: &Entry, base: &Path, out: &mut Collector) -> Option<(String, 
     }
     let mut s = Section::new(&name, &entry.node, out);
     let kinds = [("est", Kind::Est), ("command", Kind::Command), ("local", Kind::Local), ("cfssl", Kind::Cfssl)];
-    let kind = s.required("protocol", "= \"est\" (or \"command\", \"local\", \"cfssl\")", out, |n| n.one_of(&kinds))?;
+    let kind =
+        s.required("protocol", "protocol = \"est\" (or \"command\", \"local\", \"cfssl\")", out, |n| n.one_of(&kinds))?;
     let minutes = |n: &Node| duration(n, Duration::from_millis(100), Duration::from_secs(3_600));
     let connect_timeout = s.optional("connect_timeout", out, minutes).unwrap_or(DEFAULT_CONNECT_TIMEOUT);
     let timeout = s.optional("timeout", out, minutes).unwrap_or(DEFAULT_TIMEOUT);
@@ -147,12 +148,12 @@ fn read_one(entry: &Entry, base: &Path, out: &mut Collector) -> Option<(String, 
     let rate = s.optional("rate", out, Node::parsed).unwrap_or(DEFAULT_RATE);
     let protocol = match kind {
         Kind::Local => {
-            let ca_keys = s.required("ca_keys", "= \"ca-keys\"", out, |n| path(n, base));
+            let ca_keys = s.required("ca_keys", "ca_keys = \"ca-keys\"", out, |n| path(n, base));
             ca_keys.map(|ca_keys| Protocol::Local { ca_keys })
         }
         Kind::Est => est(&mut s, base, out),
         Kind::Command => {
-            let command = s.required("command", "= [\"/usr/local/bin/sign\", \"--ca\", \"1\"]", out, command);
+            let command = s.required("command", "command = [\"/usr/local/bin/sign\", \"--ca\", \"1\"]", out, command);
             command.map(|command| Protocol::Command { command })
         }
         Kind::Cfssl => cfssl(&mut s, base, out),
@@ -173,8 +174,8 @@ enum Kind {
 }
 
 fn est(s: &mut Section<'_>, base: &Path, out: &mut Collector) -> Option<Protocol> {
-    let url = s.required("url", "= \"https://ca.example:8443\"", out, |n| url(n, &["https://"]));
-    let trust = s.required("trust", "= \"ca-roots.pem\"", out, |n| path(n, base));
+    let url = s.required("url", "url = \"https://ca.example:8443\"", out, |n| url(n, &["https://"]));
+    let trust = s.required("trust", "trust = \"ca-roots.pem\"", out, |n| path(n, base));
     let certificate = s.optional("client_certificate", out, |n| path(n, base));
     let key = s.optional("client_key", out, |n| path(n, base));
     let profile = s.optional("client_profile", out, |n| label(n).map(str::to_owned));
@@ -199,8 +200,8 @@ fn est(s: &mut Section<'_>, base: &Path, out: &mut Collector) -> Option<Protocol
 }
 
 fn cfssl(s: &mut Section<'_>, base: &Path, out: &mut Collector) -> Option<Protocol> {
-    let url = s.required("url", "= \"https://cfssl.example:8888\"", out, |n| url(n, &["https://", "http://"]));
-    let auth_key = s.required("auth_key", "= \"cfssl.key\"", out, |n| path(n, base));
+    let url = s.required("url", "url = \"https://cfssl.example:8888\"", out, |n| url(n, &["https://", "http://"]));
+    let auth_key = s.required("auth_key", "auth_key = \"cfssl.key\"", out, |n| path(n, base));
     let trust = s.optional("trust", out, |n| path(n, base));
     if trust.is_none() && url.as_ref().is_some_and(|u| u.starts_with("https://")) {
         s.fault(

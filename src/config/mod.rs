@@ -18,8 +18,8 @@ pub use enrolment::{ClientCredential, Enrolment, Protocol, Renewal, Window};
 pub(crate) use fault::Lines;
 pub use fault::{Fault, Faults, Position};
 pub use quantity::{ByteSize, HumanDuration, NotAQuantity, Rate};
-pub(crate) use response::check as check_issuer_settings;
 pub use response::{IssuerDefaults, KeyKind, NoncePolicy, ResponderIdForm, Response, RsaPadding, Signer, Unissued};
+pub(crate) use response::{check as check_issuer_settings, doubts as issuer_doubts};
 pub(crate) use sections::path;
 pub use sections::{Admin, Endpoint, OnDemand, Presign, Registry, RegistrySource};
 
@@ -101,7 +101,7 @@ impl Config {
         let registry = Registry::read(root.section("registry", out), base, out);
         let mut issuer_defaults = IssuerDefaults::default();
         let mut signer_section = root.section("signer", out);
-        issuer_defaults.read_signer(&mut signer_section, out);
+        issuer_defaults.read_signer(&mut signer_section, true, out);
         let mut response_section = root.section("response", out);
         issuer_defaults.read_response(&mut response_section, out);
         let on_demand = OnDemand::read(root.section("on_demand", out), out);
@@ -114,8 +114,8 @@ impl Config {
             "key" => signer_section.position(key),
             _ => response_section.position(key),
         };
-        check_issuer_settings(&signer, &response, out, place);
-        let mut warnings: Vec<Fault> = response::doubts(&response)
+        check_issuer_settings("", &signer, &response, out, place);
+        let mut warnings: Vec<Fault> = issuer_doubts(&response)
             .into_iter()
             .map(|(key, text)| Fault::at(file, place(key), format!("response.{key}: {text}")))
             .collect();

@@ -201,8 +201,14 @@ pub struct IssuerDefaults {
 
 impl IssuerDefaults {
     /// Reads the keys of `[signer]` over what is there already.
-    pub(crate) fn read_signer(&mut self, section: &mut Section<'_>, out: &mut Collector) {
-        over(&mut self.key, section.optional("key", out, |n| n.one_of(&KeyKind::NAMES)));
+    ///
+    /// `with_key`: whether `key` is the kind of key here; beside a certificate it is a file's name.
+    pub(crate) fn read_signer(&mut self, section: &mut Section<'_>, with_key: bool, out: &mut Collector) {
+        if with_key {
+            over(&mut self.key, section.optional("key", out, |n| n.one_of(&KeyKind::NAMES)));
+        } else {
+            self.key = None;
+        }
         over(&mut self.rsa_padding, section.optional("rsa_padding", out, |n| n.one_of(&RsaPadding::NAMES)));
     }
 
@@ -369,8 +375,9 @@ fn baseline(signer: &Signer, r: &Response, found: &mut Vec<Violation>) {
     }
 }
 
-/// Collects what the settings break, each at the key it is about: in the record or section, whichever wrote it.
+/// Collects what the settings break, each at the key it is about. `owner` is the record, or empty for the configuration.
 pub(crate) fn check(
+    owner: &str,
     signer: &Signer,
     response: &Response,
     out: &mut Collector,
@@ -378,7 +385,8 @@ pub(crate) fn check(
 ) {
     for (key, text) in violations(signer, response) {
         let section = if key == "key" { "signer" } else { "response" };
-        out.add(place(key), format!("{section}.{key}: {text} (profile {})", response.profile.name()));
+        let dot = if owner.is_empty() { "" } else { "." };
+        out.add(place(key), format!("{owner}{dot}{section}.{key}: {text} (profile {})", response.profile.name()));
     }
 }
 

@@ -1,0 +1,133 @@
+//! What is remembered of the registry across restarts: the last good document, the highest generation, the tombstones.
+//!
+//! Two files under `{state_dir}/registry/`, each written aside, synced and renamed: `last-good.json`, the document octet
+//! for octet, and `memory.json`. The document goes first, so that after a crash between the two the memory is at most one
+//! generation old and the document says so.
+
+use super::{IssuerId, Tombstone, TombstoneCause};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+/// The most tombstones that are remembered; beyond it the oldest are forgotten.
+pub(super) const MAX_TOMBSTONES: usize = 100_000;
+
+/// What has been seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Memory {
+    /// The highest generation that was ever used; 0 for none.
+    pub(super) generation: u64,
+    /// SHA-256 of its document, in hexadecimal.
+    pub(super) digest: String,
+    /// Ids that were live in it.
+    pub(super) known: Vec<IssuerId>,
+    /// Issuers that are gone.
+    pub(super) tombstones: Vec<Tombstone>,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Stored {
+    generation: u64,
+    sha256: String,
+    known: Vec<String>,
+    tombstones: Vec<StoredTombstone>,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StoredTombstone {
+    id: String,
+    cause: TombstoneCause,
+    generation: u64,
+}
+
+/// The directory of both files.
+#[derive(Clone, Debug)]
+pub(super) struct Vault {
+    directory: PathBuf,
+}
+
+impl Vault {
+    pub(super) fn open(state_dir: &Path) -> io::Result<Self> {
+        let directory = state_dir.join("registry");
+        fs::create_dir_all(&directory)?;
+        Ok(Vault { directory })
+    }
+
+    fn document_path(&self) -> PathBuf {
+        self.directory.join("last-good.json")
+    }
+
+    pub(super) fn memory_path(&self) -> PathBuf {
+        self.directory.join("memory.json")
+    }
+
+    /// The last good document, if there is one.
+    pub(super) fn document(&self) -> io::Result<Option<Vec<u8>>> {
+        found(read_bounded(&self.document_path(), super::MAX_LEN))
+    }
+
+    /// The memory, if there is one. Damaged memory is an error, never an empty one.
+    pub(super) fn memory(&self) -> io::Result<Option<Memory>> {
+        let Some(bytes) = found(read_bounded(&self.memory_path(), super::MAX_LEN))? else { return Ok(None) };
+        let stored: Stored = serde_json::from_slice(&bytes)?;
+        let id = |text: &String| IssuerId::new(text).map_err(io::Error::other);
+        let tombstone = |t: &StoredTombstone| {
+            Ok::<_, io::Error>(Tombstone { id: id(&t.id)?, cause: t.cause, generation: t.generation })
+        };
+        Ok(Some(Memory {
+            generation: stored.generation,
+            digest: stored.sha256,
+            known: stored.known.iter().map(id).collect::<Result<_, _>>()?,
+            tombstones: stored.tombstones.iter().map(tombstone).collect::<Result<_, _>>()?,
+        }))
+    }
+
+    /// Keeps a document and what follows from it.
+    pub(super) fn keep(&self, document: &[u8], memory: &Memory) -> io::Result<()> {
+        write_atomically(&self.document_path(), document)?;
+        let stored = Stored {
+            generation: memory.generation,
+            sha256: memory.digest.clone(),
+            known: memory.known.iter().map(ToString::to_string).collect(),
+            tombstones: memory
+                .tombstones
+                .iter()
+                .map(|t| StoredTombstone { id: t.id.to_string(), cause: t.cause, generation: t.generation })
+                .collect(),
+        };
+        write_atomically(&self.memory_path(), &serde_json::to_vec_pretty(&stored)?)
+    }
+}
+
+/// Reads a file of at most `max` octets.
+pub(super) fn read_bounded(path: &Path, max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(max as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > max {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {max} octets")));
+    }
+    Ok(bytes)
+}
+
+/// Either the old content or the new stands at `path` after a crash, never a part.
+fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let aside = path.with_extension("new");
+    let mut file = File::create(&aside)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&aside, path)?;
+    match path.parent() {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+fn found<T>(result: io::Result<T>) -> io::Result<Option<T>> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(e),
+    }
+}

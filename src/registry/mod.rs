@@ -1,0 +1,190 @@
+//! Which issuers there are and which of them are active.
+//!
+//! A registry is a JSON document whose `generation` never goes back. It becomes an immutable [`Generation`] in two steps:
+//! [`Document::parse`] is pure and checks every record by itself, [`Document::resolve`] reads the issuer certificates. A
+//! record that cannot be used is quarantined with its faults and its neighbours are used. [`file::FileSource`] follows a
+//! file and remembers across restarts what it has seen.
+//!
+//! What becomes of a record:
+//! * `active`, `disabled`: in [`Generation::issuers`], in the order of the document.
+//! * `retired`: in [`Generation::tombstones`]. Nothing is signed or served for it; requests get `unauthorized`.
+//! * gone from the document: a tombstone too ([`TombstoneCause::Removed`]), from the moment its absence is seen. Removing
+//!   a record and retiring it have the same effect; retiring says it on purpose.
+//! * a tombstone whose id comes back as active or disabled is used again, and that is noted: the document is the word of
+//!   the operator, and it says so positively.
+
+mod document;
+pub mod file;
+mod memory;
+mod record;
+
+pub use document::{Document, MAX_ISSUERS, MAX_LEN};
+pub use record::RecordRules;
+
+use crate::config::{Fault, Position, Response, Signer};
+use crate::x509::Certificate;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The name of an issuer in registry, commands, metrics and files: 1 to 128 letters, digits, `.`, `_` or `-`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct IssuerId(Arc<str>);
+
+impl IssuerId {
+    /// The id with this text, if it is one.
+    pub fn new(text: &str) -> Result<Self, String> {
+        crate::config::plain_name(text).map(|()| IssuerId(text.into()))
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for IssuerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for IssuerId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl serde::Serialize for IssuerId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// What may be done for an issuer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Renew, sign and serve.
+    Active,
+    /// Never ask for a signer; sign and serve while the present one lasts.
+    Disabled,
+    /// Nothing; requests get `unauthorized`.
+    Retired,
+}
+
+impl State {
+    /// The name in the registry.
+    pub const fn name(self) -> &'static str {
+        match self {
+            State::Active => "active",
+            State::Disabled => "disabled",
+            State::Retired => "retired",
+        }
+    }
+}
+
+/// Where an issuer's signer comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SignerSource {
+    /// The operator renews it; the files are watched.
+    Files {
+        /// The signer's certificate, PEM or DER. May be the CA's own.
+        certificate: PathBuf,
+        /// Its private key.
+        key: PathBuf,
+    },
+    /// It is ordered from a CA service.
+    Enrolled {
+        /// A name in `[enrolment.*]`.
+        enrolment: String,
+        /// What the service calls this kind of certificate.
+        profile: String,
+    },
+}
+
+/// Where an issuer's statuses come from; at least one file in all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatusFiles {
+    /// OpenSSL `index.txt` files: they know what was issued.
+    pub index: Vec<PathBuf>,
+    /// CRLs, PEM or DER: they know what was revoked.
+    pub crl: Vec<PathBuf>,
+}
+
+/// An issuer to sign and serve for.
+#[derive(Clone, Debug)]
+pub struct Issuer {
+    /// Its name.
+    pub id: IssuerId,
+    /// [`State::Active`] or [`State::Disabled`].
+    pub state: State,
+    /// The CA certificate.
+    pub certificate: Certificate,
+    /// The file of the CA certificate.
+    pub certificate_file: PathBuf,
+    /// Where its signer comes from.
+    pub signer_source: SignerSource,
+    /// Where its statuses come from.
+    pub status: StatusFiles,
+    /// Signer settings: the configuration's with the record's over them.
+    pub signer: Signer,
+    /// Response settings: the configuration's with the record's over them.
+    pub response: Response,
+    /// Where its record stands in the document.
+    pub at: Position,
+}
+
+/// Why an issuer is remembered and not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TombstoneCause {
+    /// Its record says `retired`.
+    Retired,
+    /// Its record is gone.
+    Removed,
+}
+
+/// An issuer that was, remembered so that it is not taken for one never heard of.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Tombstone {
+    /// Its name.
+    pub id: IssuerId,
+    /// How it went.
+    pub cause: TombstoneCause,
+    /// The generation in which it was first seen gone.
+    pub generation: u64,
+}
+
+/// A record that cannot be used, with everything that is wrong with it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Quarantined {
+    /// Its id, where one could be read.
+    pub id: Option<IssuerId>,
+    /// Its place in the list, from 0.
+    pub index: usize,
+    /// What is wrong; at least one. Faults of a file it names carry that file's name.
+    pub faults: Vec<Fault>,
+}
+
+impl Quarantined {
+    /// The id, or `#3` for the fourth record without one.
+    pub fn name(&self) -> String {
+        self.id.as_ref().map_or_else(|| format!("#{}", self.index), ToString::to_string)
+    }
+}
+
+/// One state of the registry, complete and immutable.
+#[derive(Clone, Debug)]
+pub struct Generation {
+    /// Its number in the document.
+    pub number: u64,
+    /// Issuers to sign and serve for, in the order of the document.
+    pub issuers: Vec<Arc<Issuer>>,
+    /// Issuers that are remembered only.
+    pub tombstones: Vec<Tombstone>,
+    /// Records that cannot be used.
+    pub quarantined: Vec<Quarantined>,
+    /// Allowed, and worth telling: two records with one CA key and name, doubtful settings, a tombstone that is back.
+    pub notes: Vec<Fault>,
+}

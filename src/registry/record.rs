@@ -1,0 +1,187 @@
+//! One record: keys in, a checked record or its faults out. Pure.
+
+use super::{IssuerId, SignerSource, State, StatusFiles};
+use crate::config::document::{Collector, Node, Section, did_you_mean};
+use crate::config::{
+    Config, Fault, IssuerDefaults, Position, Response, Signer, check_issuer_settings, issuer_doubts, path, plain_name,
+};
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// The most files of one kind a record may name as status sources.
+const MAX_STATUS_FILES: usize = 64;
+
+/// What records are checked against: it comes from the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordRules {
+    /// `[signer]` and `[response]` as the configuration has them.
+    pub defaults: IssuerDefaults,
+    /// The names of `[enrolment.*]`.
+    pub enrolments: BTreeSet<String>,
+}
+
+impl RecordRules {
+    /// The rules that follow from a configuration.
+    pub fn of(config: &Config) -> Self {
+        RecordRules { defaults: config.issuer_defaults.clone(), enrolments: config.enrolment.keys().cloned().collect() }
+    }
+}
+
+/// A record that is sound in itself; its certificate has not been read.
+#[derive(Clone, Debug)]
+pub(super) struct Record {
+    pub(super) id: IssuerId,
+    pub(super) at: Position,
+    pub(super) content: Content,
+    pub(super) notes: Vec<Fault>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    Retired,
+    Live {
+        state: State,
+        certificate: PathBuf,
+        certificate_at: Position,
+        signer_source: SignerSource,
+        status: StatusFiles,
+        signer: Signer,
+        response: Response,
+    },
+}
+
+/// Reads one record; the error is its id, where it has one, and every fault.
+pub(super) fn read(node: &Node, file: &Path, rules: &RecordRules) -> Result<Record, (Option<IssuerId>, Vec<Fault>)> {
+    let base = file.parent().unwrap_or(Path::new(""));
+    let out = &mut Collector::new(file);
+    let mut s = Section::new("issuer", node, out);
+    let id = s.required("id", "\"id\": \"issuing-ca-1\"", out, |n| IssuerId::new(n.string()?));
+    if let Some(id) = &id {
+        s.rename(id.as_str());
+    }
+    let states = [State::Active, State::Disabled, State::Retired].map(|s| (s.name(), s));
+    let state = s.required("state", "\"state\": \"active\"", out, |n| n.one_of(&states));
+    let certificate_at = s.position("certificate");
+    let (certificate, status) = if state == Some(State::Retired) {
+        // A tombstone needs nothing but its id; what else stands there is still checked for its form.
+        (s.optional("certificate", out, |n| path(n, base)), status(&mut s, base, false, out))
+    } else {
+        let certificate = s.required("certificate", "\"certificate\": \"issuing-ca-1.pem\"", out, |n| path(n, base));
+        (certificate, status(&mut s, base, true, out))
+    };
+
+    let mut settings = rules.defaults.clone();
+    let source = signer_source(&mut s, base, state != Some(State::Retired), &mut settings, rules, out);
+    let mut response_section = s.section("response", out);
+    settings.read_response(&mut response_section, out);
+    let (signer, response) = (settings.signer(), settings.response());
+    let signer_at = s.position("signer");
+    let own = |key: &'static str| if key == "key" { signer_at } else { response_section.position(key) };
+    check_issuer_settings(s.name(), &signer, &response, out, own);
+    let doubts = issuer_doubts(&response).into_iter().filter(|(key, _)| response_section.has(key));
+    let notes: Vec<Fault> =
+        doubts.map(|(key, text)| Fault::at(file, own(key), format!("{}.response.{key}: {text}", s.name()))).collect();
+    response_section.finish(out);
+    s.finish(out);
+
+    let content = match (state, certificate, source) {
+        (Some(State::Retired), ..) => Some(Content::Retired),
+        (Some(state), Some(certificate), Some(signer_source)) => {
+            Some(Content::Live { state, certificate, certificate_at, signer_source, status, signer, response })
+        }
+        _ => None,
+    };
+    match (id, content) {
+        (Some(id), Some(content)) if out.faults.is_empty() => Ok(Record { id, at: node.at, content, notes }),
+        (id, _) => {
+            if out.faults.is_empty() {
+                out.add(node.at, "the record cannot be used");
+            }
+            Err((id, std::mem::take(&mut out.faults)))
+        }
+    }
+}
+
+fn status(s: &mut Section<'_>, base: &Path, needed: bool, out: &mut Collector) -> StatusFiles {
+    let mut section = s.section("status", out);
+    let mut read = |key| section.optional(key, out, |n| paths(n, base)).unwrap_or_default();
+    let files = StatusFiles { index: read("index"), crl: read("crl") };
+    if needed && !section.has("index") && !section.has("crl") {
+        let text = format!(
+            "{}.status names no source; write \"status\": {{ \"index\": \"index.txt\" }}, {{ \"crl\": \"ca.crl\" }} or both",
+            s.name()
+        );
+        out.add(section.at(), text);
+    }
+    section.finish(out);
+    files
+}
+
+/// Either `signer` with files (which may hold overrides beside them) or `enrolment` and `profile`.
+fn signer_source(
+    s: &mut Section<'_>,
+    base: &Path,
+    needed: bool,
+    settings: &mut IssuerDefaults,
+    rules: &RecordRules,
+    out: &mut Collector,
+) -> Option<SignerSource> {
+    let enrolment = s.optional("enrolment", out, |n| {
+        let name = n.string()?;
+        if rules.enrolments.contains(name) {
+            return Ok(name.to_owned());
+        }
+        let hint = did_you_mean(name, rules.enrolments.iter().map(String::as_str));
+        Err(format!(
+            "\"{}\" is not in the configuration; write a section [enrolment.{0}] there{hint}",
+            name.escape_debug()
+        ))
+    });
+    let profile = s.optional("profile", out, |n| {
+        let label = n.string()?;
+        plain_name(label).map(|()| label.to_owned())
+    });
+    let mut section = s.section("signer", out);
+    let certificate = section.optional("certificate", out, |n| path(n, base));
+    // "key" names a file beside "certificate" and a kind of key otherwise: a signer given as files has the key it has.
+    let files = section.has("certificate");
+    let key = if files { section.required("key", "\"key\": \"ocsp.key\"", out, |n| path(n, base)) } else { None };
+    settings.read_signer(&mut section, !files, out);
+    section.finish(out);
+    match (files, s.has("enrolment"), s.has("profile")) {
+        (true, false, false) => Some(SignerSource::Files { certificate: certificate?, key: key? }),
+        (false, true, true) => Some(SignerSource::Enrolled { enrolment: enrolment?, profile: profile? }),
+        (false, true, false) => {
+            s.fault("enrolment", "\"profile\" is missing beside it", out);
+            None
+        }
+        (false, false, true) => {
+            s.fault("profile", "\"enrolment\" is missing beside it", out);
+            None
+        }
+        (true, ..) => {
+            s.fault("signer", "a record has either signer files or enrolment and profile, not both", out);
+            None
+        }
+        (false, false, false) if needed => {
+            let text = format!(
+                "{} has no signer; write \"enrolment\" and \"profile\", or \"signer\": {{ \"certificate\": \"ocsp.pem\", \"key\": \"ocsp.key\" }}",
+                s.name()
+            );
+            out.add(s.at(), text);
+            None
+        }
+        (false, false, false) => None,
+    }
+}
+
+fn paths(node: &Node, base: &Path) -> Result<Vec<PathBuf>, String> {
+    let names = node.strings()?;
+    if names.is_empty() || names.len() > MAX_STATUS_FILES {
+        return Err(format!("expected 1 to {MAX_STATUS_FILES} paths, found {}", names.len()));
+    }
+    if names.iter().any(|n| n.is_empty() || n.contains('\0')) {
+        return Err("a path is empty or holds a NUL".to_owned());
+    }
+    Ok(names.into_iter().map(|n| base.join(n)).collect())
+}
