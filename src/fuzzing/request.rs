@@ -121,9 +121,12 @@ fn extension<'a>(extensions: Option<&'a Extensions>, arcs: &[u32]) -> Option<&'a
 }
 
 /// What only the typed decoder refuses, and rightly is not refused here: content that is tolerated unread (requestorName,
-/// optionalSignature, parameters of unknown algorithms), and object identifiers with an arc beyond 32 bits.
+/// optionalSignature, parameters of unknown algorithms), an empty Extensions, and object identifiers with an arc beyond
+/// 32 bits.
 fn beyond_the_typed_decoder(data: &[u8], request: &Request<'_>) -> bool {
-    let has_requestor_name = data.iter().any(|b| *b == 0xa1);
+    let has_requestor_name = data.contains(&0xa1);
+    let empty_extensions = data.windows(4).any(|w| matches!(w, [0xa0 | 0xa2, 2, 0x30, 0]));
     let long_arc = data.windows(4).any(|w| w.iter().all(|b| *b >= 0x80));
-    request.signed || has_requestor_name || long_arc || request.cert_ids().any(|id| id.hash.is_none())
+    let unknown_hash = || request.cert_ids().any(|id| id.hash.is_none());
+    request.signed || has_requestor_name || empty_extensions || long_arc || unknown_hash()
 }

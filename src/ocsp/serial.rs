@@ -35,6 +35,7 @@ impl Serial {
     pub const MAX_LEN: usize = 20;
 
     /// From the content octets of a DER INTEGER.
+    #[inline(always)]
     pub fn from_der_content(content: &[u8]) -> Result<Self, SerialError> {
         match content {
             [] => Err(SerialError::Empty),
@@ -112,10 +113,10 @@ impl Serial {
         Self::from_parts(true, content)
     }
 
+    #[inline(always)]
     fn from_parts(negative: bool, magnitude: &[u8]) -> Result<Self, SerialError> {
-        let mut octets = [0; Self::MAX_LEN];
-        octets.get_mut(..magnitude.len()).ok_or(SerialError::TooLong)?.copy_from_slice(magnitude);
-        Ok(Serial { negative, len: u8::try_from(magnitude.len()).map_err(|_| SerialError::TooLong)?, octets })
+        let octets = padded(magnitude).ok_or(SerialError::TooLong)?;
+        Ok(Serial { negative, len: magnitude.len() as u8, octets })
     }
 
     /// The magnitude without the sign octet; for a negative serial its two's complement content octets.
@@ -159,6 +160,39 @@ impl Serial {
     pub(crate) fn padded(&self) -> &[u8; Self::MAX_LEN] {
         &self.octets
     }
+}
+
+/// At most 20 octets with zeros after them.
+///
+/// Every request does this. It is made of loads of fixed sizes (the first and the last N octets, which may overlap) and
+/// shifts, because a copy of variable length into memory that is moved right after costs more than the rest of parsing.
+#[inline(always)]
+fn padded(octets: &[u8]) -> Option<[u8; Serial::MAX_LEN]> {
+    fn first<const N: usize>(octets: &[u8]) -> Option<[u8; N]> {
+        octets.first_chunk().copied()
+    }
+    fn last<const N: usize>(octets: &[u8]) -> Option<[u8; N]> {
+        octets.last_chunk().copied()
+    }
+    let (low, high) = match octets.len() {
+        n @ 16..=20 => {
+            let tail = u64::from(u32::from_le_bytes(last(octets)?)) >> (8 * (20 - n));
+            (u128::from_le_bytes(first(octets)?), tail as u32)
+        }
+        n @ 8..=15 => {
+            let tail = u128::from(u64::from_le_bytes(last(octets)?)) >> (8 * (16 - n));
+            (u128::from(u64::from_le_bytes(first(octets)?)) | tail << 64, 0)
+        }
+        n @ 4..=7 => {
+            let tail = u64::from(u32::from_le_bytes(last(octets)?)) >> (8 * (8 - n));
+            (u128::from(u64::from(u32::from_le_bytes(first(octets)?)) | tail << 32), 0)
+        }
+        0..=3 => (octets.iter().rev().fold(0, |low, octet| low << 8 | u128::from(*octet)), 0),
+        _ => return None,
+    };
+    let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = low.to_le_bytes();
+    let [q, r, s, t] = high.to_le_bytes();
+    Some([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p, q, r, s, t])
 }
 
 /// Upper-case hexadecimal of the magnitude, as `openssl x509 -serial` prints it; `-` in front of a negative number.
