@@ -3,6 +3,7 @@
 
 mod asn1;
 pub mod config;
+pub mod endpoint;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod ocsp;

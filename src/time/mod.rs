@@ -76,6 +76,13 @@ impl serde::Serialize for Timestamp {
     }
 }
 
+/// A reading of the machine's monotonic clock, for measuring how long something took and for time-outs; it names no time of
+/// day.
+#[allow(clippy::disallowed_methods)] // the one place that reads it
+pub fn monotonic() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
 /// Where the time comes from.
 pub trait Clock: Send + Sync + 'static {
     /// The present time.

@@ -1,0 +1,262 @@
+//! One connection on the fast path.
+//!
+//! A connection that waits owns no buffer: octets are read into, and answers are put together in, buffers of the worker.
+//! Only what is left of a turn (half a request, answers that the client does not take) is kept here.
+
+use super::fast::{INPUT_LEN, Missing, Next, Turn, advance};
+use super::http::Scratch;
+use super::service::Service;
+use super::stats::Event;
+use super::timer::Deadline;
+use super::worker::{Activity, Phase, Worker};
+use crate::time::monotonic;
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+
+/// How long a client that may be sending still is read after our last answer, and how much. Closing a socket with
+/// unread data resets the connection, and a reset can overtake the answer.
+const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
+const LINGER_OCTETS: usize = 256 * 1024;
+/// What the output buffer may keep between turns.
+const OUTPUT_KEEP: usize = 128 * 1024;
+
+/// How the fast path ends.
+enum End {
+    /// The client has gone, or was cut.
+    Gone,
+    /// We have said that this was the last answer.
+    Close { linger: bool },
+    /// The rest is for hyper.
+    HandOver,
+}
+
+struct Buffers {
+    input: Vec<u8>,
+    output: Vec<u8>,
+}
+
+thread_local! {
+    static BUFFERS: RefCell<Buffers> = const { RefCell::new(Buffers { input: Vec::new(), output: Vec::new() }) };
+}
+
+struct Connection<'a> {
+    stream: TcpStream,
+    worker: &'a Worker,
+    service: &'a Service,
+    activity: &'a Activity,
+    /// The beginning of a request.
+    carry: Vec<u8>,
+    /// Answers that the client has not taken yet, and how much of them it has.
+    unsent: Vec<u8>,
+    sent: usize,
+    next: Next,
+    /// When the header section or the body that is being read began.
+    began: Option<(Missing, Instant)>,
+    deadline: Deadline,
+    served: u32,
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve(stream: TcpStream, worker: Arc<Worker>, activity: Arc<Activity>) {
+    let service = worker.service.clone();
+    if !worker.fast_path {
+        return super::general::serve(stream, Vec::new(), 0, &worker, activity).await;
+    }
+    let accepted = monotonic();
+    let mut connection = Connection {
+        stream,
+        worker: &worker,
+        service: &service,
+        activity: &activity,
+        carry: Vec::new(),
+        unsent: Vec::new(),
+        sent: 0,
+        next: Next::Read(Missing::Everything),
+        began: Some((Missing::Header, accepted)),
+        deadline: Deadline::after(accepted, service.limits.header_read),
+        served: 0,
+    };
+    let end = poll_fn(|cx| {
+        BUFFERS.with(|cell| match cell.try_borrow_mut() {
+            Ok(mut buffers) => connection.poll(cx, &mut buffers),
+            Err(_) => Poll::Ready(End::Gone), // tasks are polled one after the other
+        })
+    })
+    .await;
+    let Connection { stream, carry, served, .. } = connection;
+    match end {
+        End::Gone | End::Close { linger: false } => {}
+        End::Close { linger: true } => linger(stream, &worker, &activity).await,
+        End::HandOver => {
+            service.shard.event(Event::HandedOver);
+            super::general::serve(stream, carry, served, &worker, activity).await;
+        }
+    }
+}
+
+impl Connection<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Poll<End> {
+        loop {
+            if let Err(end) = ready!(self.poll_send(cx)) {
+                return Poll::Ready(end);
+            }
+            let filled = match self.next {
+                Next::Read(_) => ready!(self.poll_fill(cx, buffers)),
+                Next::Write => Ok(self.load_carry(buffers)),
+                Next::Close { linger } => return Poll::Ready(End::Close { linger }),
+                Next::HandOver => return Poll::Ready(End::HandOver),
+            };
+            if let Err(end) = filled.and_then(|len| self.turn(cx, buffers, len)) {
+                return Poll::Ready(end);
+            }
+        }
+    }
+
+    /// Sends what is left from an earlier turn.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+        while let Some(rest @ [_, ..]) = self.unsent.get(self.sent..) {
+            match Pin::new(&mut self.stream).poll_write(cx, rest) {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    self.sent += n;
+                    self.deadline.set(monotonic(), self.service.limits.write);
+                }
+                Poll::Ready(_) => return Poll::Ready(Err(End::Gone)),
+                Poll::Pending => {
+                    ready!(self.deadline.poll(cx));
+                    self.service.shard.event(Event::WriteTimeout);
+                    return Poll::Ready(Err(End::Gone));
+                }
+            }
+        }
+        if self.sent > 0 {
+            self.unsent = Vec::new();
+            self.sent = 0;
+            self.settle(monotonic());
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads behind what is carried over; gives the number of octets in the input buffer.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Poll<Result<usize, End>> {
+        let carried = self.load_carry(buffers);
+        let mut free = ReadBuf::new(buffers.input.get_mut(carried..).unwrap_or_default());
+        match Pin::new(&mut self.stream).poll_read(cx, &mut free) {
+            Poll::Ready(Ok(())) if !free.filled().is_empty() => Poll::Ready(Ok(carried + free.filled().len())),
+            Poll::Ready(_) => Poll::Ready(Err(End::Gone)),
+            Poll::Pending => {
+                ready!(self.deadline.poll(cx));
+                if self.began.is_some() {
+                    self.service.shard.event(Event::ReadTimeout);
+                }
+                Poll::Ready(Err(End::Gone))
+            }
+        }
+    }
+
+    fn load_carry(&self, buffers: &mut Buffers) -> usize {
+        buffers.input.resize(INPUT_LEN, 0);
+        buffers.input.iter_mut().zip(&self.carry).for_each(|(to, from)| *to = *from);
+        self.carry.len().min(INPUT_LEN)
+    }
+
+    /// Answers what is complete among the first `len` octets of input, with one write for all.
+    fn turn(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers, len: usize) -> Result<(), End> {
+        let Buffers { input, output } = buffers;
+        let input = input.get(..len).unwrap_or_default();
+        let started = monotonic();
+        let turn = Turn {
+            now: self.service.core.clock.now(),
+            requests_left: self.service.limits.max_requests_per_connection.saturating_sub(self.served),
+            draining: self.worker.draining(),
+        };
+        output.clear();
+        let progress = Scratch::with(|scratch| advance(self.service, input, turn, scratch, output));
+        self.served = self.served.saturating_add(progress.answered);
+        self.next = progress.next;
+        let rest = input.get(progress.consumed..).unwrap_or_default();
+        if !rest.is_empty() || !self.carry.is_empty() {
+            self.carry = rest.to_vec();
+        }
+        let sent = self.send_now(cx, output);
+        if output.capacity() > OUTPUT_KEEP {
+            *output = Vec::new();
+        }
+        sent?;
+        let ended = monotonic();
+        if progress.answered > 0 {
+            self.began = None;
+            self.service.shard.latency(ended.duration_since(started), u64::from(progress.answered));
+        }
+        self.settle(ended);
+        Ok(())
+    }
+
+    /// Offers `output` to the client once and keeps what it does not take.
+    fn send_now(&mut self, cx: &mut Context<'_>, output: &[u8]) -> Result<(), End> {
+        if output.is_empty() {
+            return Ok(());
+        }
+        let taken = match Pin::new(&mut self.stream).poll_write(cx, output) {
+            Poll::Ready(Ok(n)) if n > 0 => n,
+            Poll::Ready(_) => return Err(End::Gone),
+            Poll::Pending => 0,
+        };
+        if let Some(rest @ [_, ..]) = output.get(taken..) {
+            self.unsent = rest.to_vec();
+        }
+        Ok(())
+    }
+
+    /// Sets the deadline and shows what this connection is at.
+    fn settle(&mut self, now: Instant) {
+        let limits = &self.service.limits;
+        let phase = match self.next {
+            _ if !self.unsent.is_empty() => {
+                self.deadline.set(now, limits.write);
+                Phase::Busy
+            }
+            Next::Read(Missing::Everything) if self.served > 0 => {
+                self.began = None;
+                self.deadline.set(now, limits.idle);
+                Phase::Idle
+            }
+            Next::Read(missing) => {
+                let since = match self.began {
+                    Some((same, since)) if same == missing => since,
+                    _ => now,
+                };
+                self.began = Some((missing, since));
+                let body = missing == Missing::Body;
+                self.deadline.set(since, if body { limits.body_read } else { limits.header_read });
+                Phase::Reading
+            }
+            Next::Write | Next::Close { .. } | Next::HandOver => Phase::Busy,
+        };
+        self.activity.set(phase, self.worker.millis(now));
+    }
+}
+
+/// Closes our side and reads what the client has still under way, so that it sees the last answer before the end.
+pub(super) async fn linger(mut stream: TcpStream, worker: &Worker, activity: &Activity) {
+    activity.set(Phase::Idle, worker.millis(monotonic()));
+    let drain = async {
+        stream.shutdown().await?;
+        let mut sink = [0; 1024];
+        let mut left = LINGER_OCTETS;
+        while let n @ 1.. = stream.read(&mut sink).await? {
+            left = left.saturating_sub(n);
+            if left == 0 {
+                break;
+            }
+        }
+        std::io::Result::Ok(())
+    };
+    // Whether the client closed, failed or talked on: the connection ends here.
+    let _ = tokio::time::timeout(LINGER, drain).await;
+}

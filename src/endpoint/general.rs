@@ -1,0 +1,217 @@
+//! One connection on the general path: hyper, with our deadlines under it and our rules for closing around it.
+
+use super::connection::linger;
+use super::fast::has_token;
+use super::service::Service;
+use super::stats::{Event, Shard};
+use super::timer::Deadline;
+use super::worker::{Activity, Phase, Worker};
+use crate::time::monotonic;
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response, Version, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Serves a connection to its end. `read` is what has been read of it and not answered, `served` how many requests were.
+pub(super) async fn serve(
+    stream: TcpStream,
+    read: Vec<u8>,
+    served: u32,
+    worker: &Arc<Worker>,
+    activity: Arc<Activity>,
+) {
+    let limits = worker.service.limits.clone();
+    let shared =
+        Arc::new(Shared { worker: worker.clone(), activity: activity.clone(), served: AtomicU32::new(served) });
+    let begun = if read.is_empty() && served > 0 { limits.idle } else { limits.header_read };
+    let io = Guarded {
+        stream,
+        read: Bytes::from(read),
+        deadline: Deadline::after(monotonic(), begun),
+        write_began: false,
+        shared: shared.clone(),
+    };
+    let mut connection = hyper::server::conn::http1::Builder::new()
+        .half_close(true)
+        .auto_date_header(false)
+        .title_case_headers(true)
+        .header_read_timeout(None)
+        .max_headers(limits.max_headers)
+        .max_header_size(limits.max_header)
+        .max_buf_size(2 * super::Limits::MAX_HEADER)
+        .serve_connection(TokioIo::new(io), Served { service: worker.service.clone(), shared });
+    let result = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
+    match result {
+        Err(error) if error.is_parse() => worker.service.shard.event(Event::HttpError),
+        Err(_) => return,
+        Ok(()) => {}
+    }
+    linger(connection.into_parts().io.into_inner().stream, worker, &activity).await;
+}
+
+/// What the two sides of hyper, the IO below it and the service above it, know of each other.
+struct Shared {
+    worker: Arc<Worker>,
+    activity: Arc<Activity>,
+    served: AtomicU32,
+}
+
+impl Shared {
+    fn set(&self, phase: Phase) {
+        self.activity.set(phase, self.worker.millis(monotonic()));
+    }
+
+    fn shard(&self) -> &Shard {
+        &self.worker.service.shard
+    }
+}
+
+/// The service with the rules about when a connection ends.
+struct Served {
+    service: Service,
+    shared: Arc<Shared>,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Served {
+    type Response = Response<Full<Bytes>>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let (service, shared) = (self.service.clone(), self.shared.clone());
+        shared.set(Phase::Busy);
+        Box::pin(async move {
+            // hyper says nothing about the connection to an HTTP/1.0 client that it is about to leave.
+            let leaves = request.version() == Version::HTTP_10 && !keeps_alive(request.headers());
+            let mut response = service.answer(request).await;
+            let served = shared.served.fetch_add(1, Relaxed).saturating_add(1);
+            if leaves || shared.worker.draining() || served >= service.limits.max_requests_per_connection {
+                response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+            }
+            shared.set(Phase::Sending);
+            Ok(response)
+        })
+    }
+}
+
+fn keeps_alive(headers: &HeaderMap) -> bool {
+    let has = |token| headers.get_all(header::CONNECTION).iter().any(|v| has_token(v.as_bytes(), token));
+    has(b"keep-alive") && !has(b"close")
+}
+
+/// The socket, with what was read before in front of it, and with deadlines.
+struct Guarded {
+    stream: TcpStream,
+    read: Bytes,
+    deadline: Deadline,
+    /// A write is waiting for the client; the deadline is that of the write.
+    write_began: bool,
+    shared: Arc<Shared>,
+}
+
+impl Guarded {
+    /// Notes that octets have come from the client.
+    fn received(&mut self) {
+        if matches!(self.shared.activity.phase(), Phase::Fresh | Phase::Idle) {
+            self.shared.set(Phase::Reading);
+            self.deadline.set(monotonic(), self.shared.worker.service.limits.header_read);
+        }
+    }
+
+    /// Notes that octets have gone to the client, or that the client keeps us waiting.
+    fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let limits = &self.shared.worker.service.limits;
+        match written {
+            Poll::Ready(result) => {
+                self.write_began = false;
+                if self.shared.activity.phase() == Phase::Sending {
+                    self.shared.set(Phase::Idle);
+                }
+                self.deadline.set(monotonic(), limits.idle);
+                Poll::Ready(result)
+            }
+            Poll::Pending => {
+                if !self.write_began {
+                    self.write_began = true;
+                    self.shared.set(Phase::Sending);
+                    self.deadline.set(monotonic(), limits.write);
+                }
+                self.deadline.poll(cx).map(|()| {
+                    self.shared.shard().event(Event::WriteTimeout);
+                    Err(io::ErrorKind::TimedOut.into())
+                })
+            }
+        }
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if !this.read.is_empty() {
+            let n = this.read.len().min(buf.remaining());
+            buf.put_slice(&this.read.split_to(n));
+            this.received();
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        let polled = Pin::new(&mut this.stream).poll_read(cx, buf);
+        if polled.is_ready() {
+            if buf.filled().len() > before {
+                this.received();
+            }
+            return polled;
+        }
+        // While a request is answered, and while its answer is sent, others watch the time.
+        let phase = this.shared.activity.phase();
+        if matches!(phase, Phase::Busy | Phase::Sending) || this.write_began {
+            return Poll::Pending;
+        }
+        this.deadline.poll(cx).map(|()| {
+            if phase != Phase::Idle {
+                this.shared.shard().event(Event::ReadTimeout);
+            }
+            Err(io::ErrorKind::TimedOut.into())
+        })
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write(cx, buf);
+        this.wrote(cx, written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.stream).poll_write_vectored(cx, bufs);
+        this.wrote(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,132 @@
+//! The connections of one worker: what each is at, and which to close to make room.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use tokio::task::AbortHandle;
+
+/// How many connections are looked at to find the one to close. A sample is enough: when there is a crowd of silent
+/// clients, the sample is full of them.
+const SAMPLE: usize = 64;
+
+/// What a connection is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Phase {
+    /// Accepted, and nothing has come.
+    Fresh = 0,
+    /// Between requests.
+    Idle = 1,
+    /// A request has begun to come.
+    Reading = 2,
+    /// A request is being answered.
+    Busy = 3,
+    /// hyper has the answer and sends it.
+    Sending = 4,
+}
+
+/// What one connection is at, and since when, in milliseconds since the worker began. Written by the connection's task,
+/// read by its worker's.
+#[derive(Debug)]
+pub(super) struct Activity(AtomicU64);
+
+/// The connections of one worker.
+#[derive(Debug, Default)]
+pub(super) struct Registry {
+    slots: Vec<Option<Entry>>,
+    free: Vec<usize>,
+    open: usize,
+    cursor: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    activity: Arc<Activity>,
+    task: Option<AbortHandle>,
+}
+
+impl Activity {
+    pub(super) fn fresh(millis: u64) -> Self {
+        let activity = Activity(AtomicU64::new(0));
+        activity.set(Phase::Fresh, millis);
+        activity
+    }
+
+    pub(super) fn set(&self, phase: Phase, millis: u64) {
+        self.0.store(millis << 8 | phase as u64, Relaxed);
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        match self.0.load(Relaxed) & 0xff {
+            0 => Phase::Fresh,
+            1 => Phase::Idle,
+            2 => Phase::Reading,
+            3 => Phase::Busy,
+            _ => Phase::Sending,
+        }
+    }
+
+    fn since(&self) -> u64 {
+        self.0.load(Relaxed) >> 8
+    }
+}
+
+impl Registry {
+    /// Takes a connection in; gives its slot.
+    pub(super) fn insert(&mut self, activity: Arc<Activity>) -> usize {
+        let entry = Some(Entry { activity, task: None });
+        self.open += 1;
+        if let Some(slot) = self.free.pop()
+            && let Some(place) = self.slots.get_mut(slot)
+        {
+            *place = entry;
+            return slot;
+        }
+        self.slots.push(entry);
+        self.slots.len() - 1
+    }
+
+    /// Names the task of a connection.
+    pub(super) fn set_task(&mut self, slot: usize, task: AbortHandle) {
+        if let Some(Some(entry)) = self.slots.get_mut(slot) {
+            entry.task = Some(task);
+        }
+    }
+
+    pub(super) fn remove(&mut self, slot: usize) {
+        if self.slots.get_mut(slot).and_then(Option::take).is_some() {
+            self.open -= 1;
+            self.free.push(slot);
+        }
+    }
+
+    /// Connections there are.
+    pub(super) fn open(&self) -> usize {
+        self.open
+    }
+
+    /// Of the next few connections, the one that has waited for its client for longest, to be aborted. Its slot stays
+    /// taken until its task has ended, but it is not offered twice.
+    pub(super) fn take_idlest(&mut self) -> Option<AbortHandle> {
+        let len = self.slots.len();
+        let sample = (0..len.min(SAMPLE)).map(|n| (self.cursor + n) % len);
+        let idlest = sample
+            .filter_map(|slot| {
+                let entry = self.slots.get(slot)?.as_ref()?;
+                let waits = matches!(entry.activity.phase(), Phase::Fresh | Phase::Idle | Phase::Reading);
+                (waits && entry.task.is_some()).then(|| (entry.activity.since(), slot))
+            })
+            .min();
+        self.cursor = self.cursor.wrapping_add(SAMPLE).checked_rem(len).unwrap_or(0);
+        let (_, slot) = idlest?;
+        self.slots.get_mut(slot)?.as_mut()?.task.take()
+    }
+
+    /// The tasks of the connections that `wanted` picks by phase and by the time they have been in it, each once.
+    pub(super) fn take_tasks(&mut self, now: u64, wanted: impl Fn(Phase, u64) -> bool) -> Vec<AbortHandle> {
+        let entries = self.slots.iter_mut().flatten();
+        entries
+            .filter(|e| wanted(e.activity.phase(), now.saturating_sub(e.activity.since())))
+            .filter_map(|e| e.task.take())
+            .collect()
+    }
+}
