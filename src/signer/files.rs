@@ -1,10 +1,10 @@
 //! A signer from two files: its certificate and its private key.
 
 use super::key::{KeyError, MAX_KEY_LEN, RsaPadding, SigningKey};
-use crate::x509::{Certificate, CertificateError};
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use crate::x509::{Certificate, CertificateError, pem};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
@@ -96,6 +96,19 @@ pub fn load_key(path: &Path, padding: RsaPadding, certificate: Option<&Certifica
     SigningKey::load_for(&bytes, padding, certificate).map_err(|source| FileError::Key { path: path.into(), source })
 }
 
+/// Writes a new private key (PKCS#8) as PEM to a file that only its owner may read, and makes sure it is on disk.
+///
+/// A file that exists is never written over.
+pub fn write_key(path: &Path, pkcs8: &[u8]) -> Result<(), FileError> {
+    let io = |source| FileError::Io { path: path.into(), source };
+    let text = Zeroizing::new(pem::encode("PRIVATE KEY", pkcs8));
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(io)?;
+    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io)?;
+    // The name is on disk once the directory is.
+    let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(directory).and_then(|d| d.sync_all()).map_err(io)
+}
+
 /// Reads a bounded regular file in one piece; the mode is that of the file which is read, not of what replaces it.
 fn read(
     path: &Path,
@@ -125,7 +138,6 @@ mod tests {
     use crate::signer::KeyKind;
     use crate::time::Timestamp;
     use crate::x509::issue::{CertificateSpec, name};
-    use crate::x509::pem;
     use std::fs::{self, Permissions};
     use std::os::unix::fs::PermissionsExt;
 
@@ -167,6 +179,20 @@ mod tests {
         files.pair("1.pem", "1.key").unwrap();
         files.mode("1.key", 0o400);
         files.pair("1.pem", "1.key").unwrap();
+    }
+
+    #[test]
+    fn a_written_key_is_read_back_and_never_written_over() {
+        let files = Files::new();
+        let (key, pkcs8) = SigningKey::generate(KeyKind::Ed25519).unwrap();
+        let path = files.path("new.key");
+        write_key(&path, &pkcs8).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+        let read = load_key(&path, RsaPadding::Pkcs1, None).unwrap();
+        assert_eq!(super::super::Signer::public_key_bits(&read), super::super::Signer::public_key_bits(&key));
+        assert!(
+            matches!(write_key(&path, &pkcs8), Err(FileError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists)
+        );
     }
 
     #[test]

@@ -91,6 +91,9 @@ pub enum KeyError {
         "the EC private key lacks its uncompressed public key; add it with `openssl ec -in FILE -out NEW -conv_form uncompressed`"
     )]
     NoPublicKey,
+    /// An EC key without its public point beside a certificate for another key.
+    #[error("the private key does not belong to its certificate, or is damaged")]
+    OtherCertificate,
     /// A kind of key that cannot sign here.
     #[error("{0} cannot be used; ECDSA P-256 or P-384, RSA 2048 to 4096 or Ed25519 can")]
     Unsupported(String),
@@ -126,12 +129,14 @@ impl SigningKey {
             PrivateKey::Ed25519(pkcs8) => Pair::Ed25519(Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8)?),
             PrivateKey::Ec { curve, scalar, public } => {
                 let scalar = fixed_width(curve, scalar)?;
-                let public = match public {
-                    Some(point @ [0x04, ..]) => point,
-                    _ => certificate.map(Certificate::key_bits).ok_or(KeyError::NoPublicKey)?,
-                };
-                let pair = EcdsaKeyPair::from_private_key_and_public_key(ring_curve(curve), &scalar, public, &rng)?;
-                Pair::Ec(curve, Box::new(pair))
+                let own = public.filter(|point| matches!(point, [0x04, ..]));
+                let public = own.or(certificate.map(Certificate::key_bits)).ok_or(KeyError::NoPublicKey)?;
+                let pair = EcdsaKeyPair::from_private_key_and_public_key(ring_curve(curve), &scalar, public, &rng);
+                match pair {
+                    Ok(pair) => Pair::Ec(curve, Box::new(pair)),
+                    Err(_) if own.is_none() => return Err(KeyError::OtherCertificate),
+                    Err(rejected) => return Err(rejected.into()),
+                }
             }
         };
         Ok(Self::from_pair(pair, rng))
@@ -160,11 +165,13 @@ impl SigningKey {
 
     /// Whether a certificate certifies this very key.
     pub fn matches(&self, certificate: &Certificate) -> bool {
-        let same_kind = match (&self.pair, certificate.key_kind()) {
-            (Pair::Ec(Curve::P256, _), PublicKeyKind::P256) | (Pair::Ec(Curve::P384, _), PublicKeyKind::P384) => true,
-            (Pair::Rsa(..), PublicKeyKind::Rsa { .. }) | (Pair::Ed25519(_), PublicKeyKind::Ed25519) => true,
-            _ => false,
-        };
+        let same_kind = matches!(
+            (&self.pair, certificate.key_kind()),
+            (Pair::Ec(Curve::P256, _), PublicKeyKind::P256)
+                | (Pair::Ec(Curve::P384, _), PublicKeyKind::P384)
+                | (Pair::Rsa(..), PublicKeyKind::Rsa { .. })
+                | (Pair::Ed25519(_), PublicKeyKind::Ed25519)
+        );
         same_kind && *self.public == *certificate.key_bits()
     }
 
@@ -311,4 +318,75 @@ fn private_modulus_bits(key: &[u8]) -> Option<usize> {
     let zeros = modulus.iter().take_while(|b| **b == 0).count();
     let magnitude = modulus.get(zeros..)?;
     Some((magnitude.len() * 8).saturating_sub(magnitude.first()?.leading_zeros() as usize))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::sync::LazyLock;
+
+    static KEYS: LazyLock<Vec<Zeroizing<Vec<u8>>>> = LazyLock::new(|| {
+        let rsa = include_bytes!("../../tests/fixtures/keys/rsa-2048.pem");
+        let mut keys = vec![key_der(rsa).unwrap()];
+        for kind in [KeyKind::EcdsaP256, KeyKind::EcdsaP384, KeyKind::Ed25519] {
+            keys.push(SigningKey::generate(kind).unwrap().1);
+        }
+        keys
+    });
+
+    #[test]
+    fn rsa_keys_are_not_generated_and_the_message_says_how_to_make_one() {
+        let error = SigningKey::generate(KeyKind::Rsa3072).unwrap_err().to_string();
+        assert!(error.contains("openssl genrsa -out FILE 3072"), "{error}");
+    }
+
+    #[test]
+    fn kinds_are_named_as_in_the_configuration() {
+        for (kind, name) in [
+            (KeyKind::EcdsaP256, "ecdsa-p256"),
+            (KeyKind::EcdsaP384, "ecdsa-p384"),
+            (KeyKind::Rsa2048, "rsa-2048"),
+            (KeyKind::Rsa3072, "rsa-3072"),
+            (KeyKind::Rsa4096, "rsa-4096"),
+            (KeyKind::Ed25519, "ed25519"),
+        ] {
+            assert_eq!(serde_json::to_value(kind).unwrap(), name);
+            assert_eq!(serde_json::from_value::<KeyKind>(name.into()).unwrap(), kind);
+        }
+    }
+
+    #[test]
+    fn a_truncated_key_is_refused() {
+        for key in KEYS.iter() {
+            for len in 0..key.len() {
+                assert!(SigningKey::load(&key[..len], RsaPadding::Pkcs1).is_err());
+            }
+        }
+    }
+
+    #[test]
+    fn signatures_are_appended() {
+        for key in KEYS.iter() {
+            let key = SigningKey::load(key, RsaPadding::Pss).unwrap();
+            let mut out = vec![1, 2, 3];
+            key.sign_raw(b"a", &mut out).unwrap();
+            key.sign_raw(b"b", &mut out).unwrap();
+            assert_eq!(out.len(), 3 + 2 * key.raw_len());
+            assert_eq!(out[..3], [1, 2, 3]);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn any_damage_is_survived(which in 0_usize..4, at: usize, octet: u8) {
+            let mut key = KEYS[which].to_vec();
+            let at = at % key.len();
+            key[at] = octet;
+            if let Ok(key) = SigningKey::load(&key, RsaPadding::Pkcs1) {
+                let _ = key.sign_raw(b"x", &mut Vec::new());
+            }
+        }
+    }
 }

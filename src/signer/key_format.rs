@@ -48,16 +48,15 @@ pub(super) fn key_der(bytes: &[u8]) -> Result<Zeroizing<Vec<u8>>, KeyError> {
     }
     let mut found = None;
     for block in pem::blocks(bytes)? {
-        match block.label.as_str() {
-            "ENCRYPTED PRIVATE KEY" => return Err(KeyError::Encrypted),
-            "PRIVATE KEY" | "EC PRIVATE KEY" | "RSA PRIVATE KEY" if block.encrypted => return Err(KeyError::Encrypted),
-            "PRIVATE KEY" | "EC PRIVATE KEY" | "RSA PRIVATE KEY" => {
-                if found.replace(block.der).is_some() {
-                    return Err(KeyError::SeveralKeys);
-                }
-            }
-            label if label.ends_with("PRIVATE KEY") => return Err(KeyError::Unsupported(format!("a {label} block"))),
-            _ => {}
+        let known = matches!(block.label.as_str(), "PRIVATE KEY" | "EC PRIVATE KEY" | "RSA PRIVATE KEY");
+        if block.label == "ENCRYPTED PRIVATE KEY" || (known && block.encrypted) {
+            return Err(KeyError::Encrypted);
+        }
+        if !known && block.label.ends_with("PRIVATE KEY") {
+            return Err(KeyError::Unsupported(format!("a {} block", block.label)));
+        }
+        if known && found.replace(block.der).is_some() {
+            return Err(KeyError::SeveralKeys);
         }
     }
     found.ok_or(KeyError::NoKey)

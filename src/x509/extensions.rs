@@ -64,8 +64,8 @@ impl KeyUsage {
 pub struct BasicConstraints {
     /// Whether this is a CA.
     pub ca: bool,
-    /// The most intermediate certificates below it.
-    pub path_len: Option<u8>,
+    /// The most intermediate certificates below it; [`u32::MAX`] stands for more than fits.
+    pub path_len: Option<u32>,
 }
 
 impl BasicConstraints {
@@ -79,8 +79,10 @@ impl BasicConstraints {
         };
         let path_len = match fields.optional(tag::INTEGER)? {
             None => None,
-            Some([n @ 0..=0x7f]) => Some(*n),
-            Some(_) => return Err(NotDer),
+            Some([] | [0x80..=0xff, ..]) => return Err(NotDer),
+            Some(n) => Some(
+                n.iter().try_fold(0_u32, |sum, b| sum.checked_mul(256)?.checked_add(u32::from(*b))).unwrap_or(u32::MAX),
+            ),
         };
         fields.end()?;
         Ok(BasicConstraints { ca, path_len })
@@ -134,6 +136,15 @@ mod tests {
             BasicConstraints::read(&[0x30, 6, 1, 1, 0xff, 2, 1, 3]),
             Ok(BasicConstraints { ca: true, path_len: Some(3) })
         );
+        let path_len = |content: &[u8]| {
+            let integer = [&[2, u8::try_from(content.len()).unwrap()][..], content].concat();
+            let value = [&[0x30, u8::try_from(integer.len()).unwrap()][..], &integer].concat();
+            BasicConstraints::read(&value).map(|b| b.path_len)
+        };
+        assert_eq!(path_len(&[0, 0x80]), Ok(Some(128)));
+        assert_eq!(path_len(&[0x7f, 0xff, 0xff, 0xff]), Ok(Some(0x7fff_ffff)));
+        assert_eq!(path_len(&[0x7f, 0xff, 0xff, 0xff, 0xff]), Ok(Some(u32::MAX)));
+        assert_eq!((path_len(&[]), path_len(&[0xff])), (Err(NotDer), Err(NotDer)));
         assert_eq!(BasicConstraints::read(&[0x30, 3, 1, 1, 7]), Err(NotDer));
     }
 }

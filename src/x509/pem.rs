@@ -111,15 +111,15 @@ pub fn blocks(bytes: &[u8]) -> Result<Vec<Block>, PemError> {
     if found.is_empty() { Err(PemError::Neither) } else { Ok(found) }
 }
 
-/// PEM text of one block: 64 characters a line, LF.
+/// PEM text of one block: 64 characters a line, LF. For a key, the caller wipes the result; nothing else is left behind.
 pub fn encode(label: &str, der: &[u8]) -> String {
-    let text = BASE64.encode(der);
+    let text = Zeroizing::new(BASE64.encode(der));
     let mut out = String::with_capacity(text.len() + text.len() / 64 + 2 * label.len() + 40);
     out.push_str("-----BEGIN ");
     out.push_str(label);
     out.push_str("-----\n");
     for line in text.as_bytes().chunks(64) {
-        out.push_str(&String::from_utf8_lossy(line));
+        out.extend(line.iter().map(|b| char::from(*b)));
         out.push('\n');
     }
     out.push_str("-----END ");
