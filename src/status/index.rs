@@ -296,3 +296,6 @@ static NIBBLES: [u8; 256] = {
     }
     table
 };
+
+#[cfg(test)]
+mod tests;

@@ -395,3 +395,6 @@ fn quarantine(error: EntryError, list: &mut Vec<StatusEntry>, facts: &mut CrlFac
     };
     facts.quarantined.add(error.number, error.serial, consequence, || error.fault.to_string());
 }
+
+#[cfg(test)]
+mod tests;

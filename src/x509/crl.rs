@@ -489,3 +489,6 @@ fn time(fields: &mut Reader<'_>) -> Result<Timestamp, NotDer> {
     }
     .ok_or(NotDer)
 }
+
+#[cfg(test)]
+mod tests;
