@@ -71,7 +71,7 @@ pub enum FileError {
 
 /// Loads a certificate (the first in the file) and its private key, and makes sure that they belong together.
 ///
-/// Whether the certificate may sign responses is not looked at here; [`super::check`] does.
+/// Whether the certificate may sign responses is not looked at here; [`check`](super::check::check) does.
 pub fn load_pair(certificate: &Path, key: &Path, padding: RsaPadding) -> Result<(Certificate, SigningKey), FileError> {
     let loaded = load_certificate(certificate)?;
     let signing_key = load_key(key, padding, Some(&loaded))?;

@@ -7,4 +7,4 @@ mod key_format;
 
 pub use crate::x509::{SignError, Signer};
 pub use check::{SignerFacts, SignerFault, SignerKind, SignerRefused, check};
-pub use key::{KeyError, KeyKind, RsaPadding, SigningKey};
+pub use key::{KeyError, KeyKind, MAX_KEY_LEN, RsaPadding, SigningKey};
