@@ -2,6 +2,7 @@
 #![deny(unsafe_code)]
 
 mod asn1;
+pub mod client;
 pub mod config;
 pub mod endpoint;
 #[doc(hidden)]

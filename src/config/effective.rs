@@ -38,8 +38,8 @@ impl Config {
         out.pair("max_age", duration(self.registry.max_age));
 
         out.section("signer");
-        out.pair("key", quoted(self.signer.key.name()));
-        out.pair("rsa_padding", quoted(self.signer.rsa_padding.name()));
+        out.pair("key", quoted(self.signer.key_name()));
+        out.pair("rsa_padding", quoted(self.signer.rsa_padding_name()));
 
         let r = &self.response;
         out.section("response");

@@ -4,6 +4,7 @@ use super::document::{Collector, Node, Section};
 use super::fault::Position;
 use super::quantity::HumanDuration;
 use crate::ocsp::{HashAlgorithm, Profile};
+use crate::signer::{KeyKind, RsaPadding};
 use std::time::Duration;
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -25,57 +26,14 @@ pub const MIN_REFRESH: Duration = Duration::from_secs(10);
 /// BR §7.1.2.8.1 lets a CA back-date a responder certificate by a day; an answer has no reason to go further.
 pub const MAX_BACKDATE: Duration = DAY;
 
-/// The kind of key that is made for a delegated signer when it is renewed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum KeyKind {
-    /// ECDSA on P-256: small and fast; the default.
-    #[default]
-    EcdsaP256,
-    /// ECDSA on P-384.
-    EcdsaP384,
-    /// RSA of 2048 bits, for clients that know nothing else (RFC 6960 §4.3 guarantees only RSA).
-    Rsa2048,
-    /// RSA of 3072 bits.
-    Rsa3072,
-    /// Ed25519 (RFC 8410); few clients know it, BR §6.1.5 does not list it.
-    Ed25519,
-}
-
-impl KeyKind {
-    const NAMES: [(&'static str, KeyKind); 5] = [
-        ("ecdsa-p256", KeyKind::EcdsaP256),
-        ("ecdsa-p384", KeyKind::EcdsaP384),
-        ("rsa-2048", KeyKind::Rsa2048),
-        ("rsa-3072", KeyKind::Rsa3072),
-        ("ed25519", KeyKind::Ed25519),
-    ];
-
-    /// The name in configuration: `ecdsa-p256`, `rsa-2048`, …
-    pub fn name(self) -> &'static str {
-        name_of(&Self::NAMES, self)
-    }
-}
-
-/// How an RSA key signs responses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RsaPadding {
-    /// RSASSA-PKCS1-v1_5 with SHA-256: every client knows it (RFC 6960 §4.3).
-    #[default]
-    Pkcs1,
-    /// RSASSA-PSS with SHA-256 and a salt of 32 octets.
-    Pss,
-}
-
-impl RsaPadding {
-    const NAMES: [(&'static str, RsaPadding); 2] = [("pkcs1", RsaPadding::Pkcs1), ("pss", RsaPadding::Pss)];
-
-    /// The name in configuration.
-    pub fn name(self) -> &'static str {
-        name_of(&Self::NAMES, self)
-    }
-}
+const KEY_KINDS: [(&str, KeyKind); 5] = [
+    ("ecdsa-p256", KeyKind::EcdsaP256),
+    ("ecdsa-p384", KeyKind::EcdsaP384),
+    ("rsa-2048", KeyKind::Rsa2048),
+    ("rsa-3072", KeyKind::Rsa3072),
+    ("ed25519", KeyKind::Ed25519),
+];
+const RSA_PADDINGS: [(&str, RsaPadding); 2] = [("pkcs1", RsaPadding::Pkcs1), ("pss", RsaPadding::Pss)];
 
 /// How a response names its signer (ResponderID, RFC 6960 §4.2.1).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
@@ -163,6 +121,18 @@ pub struct Signer {
     pub rsa_padding: RsaPadding,
 }
 
+impl Signer {
+    /// The name of `key` in configuration: `ecdsa-p256`, `rsa-2048`, …
+    pub fn key_name(&self) -> &'static str {
+        name_of(&KEY_KINDS, self.key)
+    }
+
+    /// The name of `rsa_padding` in configuration.
+    pub fn rsa_padding_name(&self) -> &'static str {
+        name_of(&RSA_PADDINGS, self.rsa_padding)
+    }
+}
+
 /// `[response]`, resolved: each relation between the fields holds and the profile's rules are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Response {
@@ -205,11 +175,11 @@ impl IssuerDefaults {
     /// `with_key`: whether `key` is the kind of key here; beside a certificate it is a file's name.
     pub(crate) fn read_signer(&mut self, section: &mut Section<'_>, with_key: bool, out: &mut Collector) {
         if with_key {
-            over(&mut self.key, section.optional("key", out, |n| n.one_of(&KeyKind::NAMES)));
+            over(&mut self.key, section.optional("key", out, |n| n.one_of(&KEY_KINDS)));
         } else {
             self.key = None;
         }
-        over(&mut self.rsa_padding, section.optional("rsa_padding", out, |n| n.one_of(&RsaPadding::NAMES)));
+        over(&mut self.rsa_padding, section.optional("rsa_padding", out, |n| n.one_of(&RSA_PADDINGS)));
     }
 
     /// Reads the keys of `[response]` over what is there already.

@@ -192,7 +192,8 @@ fn generation_number(raw: &RawValue, at: Position, out: &mut Collector) -> u64 {
 fn ca_certificate(file: &Path, read: &mut dyn FnMut(&Path) -> io::Result<Vec<u8>>) -> Result<Certificate, String> {
     let bytes = read(file).map_err(|e| e.to_string())?;
     let certificate = Certificate::from_pem_or_der(&bytes).map_err(|e| e.to_string())?;
-    if !certificate.basic_constraints().is_some_and(|b| b.ca) {
+    // Certificates before version 3 cannot say that they are a CA's.
+    if certificate.version() >= 3 && !certificate.basic_constraints().is_some_and(|b| b.ca) {
         return Err(
             "this is not a CA certificate (basicConstraints does not say cA=TRUE); give the issuer's own".to_owned()
         );

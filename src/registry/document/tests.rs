@@ -56,7 +56,7 @@ fn the_documented_form_is_read() {
     assert_eq!(a.status.index, [Path::new("/r/ca-1.index.txt")]);
     assert_eq!((a.response.profile, a.response.validity.as_secs()), (Profile::Rfc9919, 5 * 86_400));
     let files = SignerSource::Files { certificate: "/r/s.pem".into(), key: "/r/s.key".into() };
-    assert_eq!((&b.signer_source, b.state, b.signer.rsa_padding.name()), (&files, State::Disabled, "pss"));
+    assert_eq!((&b.signer_source, b.state, b.signer.rsa_padding_name()), (&files, State::Disabled, "pss"));
     assert_eq!((b.response.profile, b.response.validity.as_secs()), (Profile::Rfc6960, 2 * 86_400));
     assert_eq!(b.response.unissued.name(), "unknown", "it follows the record's profile");
     assert_eq!(b.status.crl, [Path::new("/r/a.crl"), Path::new("/r/b.crl")]);
