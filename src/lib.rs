@@ -10,6 +10,7 @@ pub mod fuzzing;
 pub mod ocsp;
 pub mod presign;
 pub mod registry;
+pub mod responder;
 pub mod signer;
 pub mod status;
 pub mod store;

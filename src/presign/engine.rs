@@ -159,10 +159,10 @@ impl Presigner {
     /// waited for a signer are signed now.
     pub fn set_signer(&self, issuer: &Arc<Issuer>, signer: Option<Arc<ActiveSigner>>) {
         issuer.update(|view| super::View { signer: signer.clone(), ..view.clone() });
-        if signer.is_some() {
+        if signer.is_some() && issuer.view().table.is_some() {
             let now = self.shared.clock.now();
             let mut state = self.shared.lock();
-            self.shared.schedule_missing(&mut state, issuer, now, true);
+            self.shared.schedule_missing(&mut state, issuer, now);
             drop(state);
             self.shared.wake.notify_all();
         }
@@ -176,7 +176,7 @@ impl Presigner {
         }
         let settings = Arc::new(settings);
         issuer.update(|view| super::View { settings: settings.clone(), ..view.clone() });
-        let knows_issued = view.table.as_ref().is_none_or(|table| table.knows_issued);
+        let knows_issued = view.table.as_ref().is_none_or(|table| table.knows_issued());
         let policy = settings.policy(knows_issued);
         issuer.slot().update(|live| {
             let mut next = live.clone();
@@ -212,7 +212,7 @@ impl Presigner {
         }
         let table = Arc::new(table);
         issuer.update(|view| super::View { table: Some(table.clone()), ..view.clone() });
-        let policy = settings.policy(table.knows_issued);
+        let policy = settings.policy(table.knows_issued());
         issuer.slot().update(|live| {
             let mut next = live.clone();
             next.policy = policy;
@@ -292,23 +292,19 @@ impl Shared {
             }
             next
         });
-        self.schedule_missing(state, issuer, now, false);
+        self.schedule_missing(state, issuer, now);
     }
 
-    /// Makes every slice due that was never signed; `retry_failed` brings forward those that wait after a failure.
-    fn schedule_missing(&self, state: &mut State, issuer: &Arc<Issuer>, now: Timestamp, retry_failed: bool) {
+    /// Makes every slice due that was never signed or has run out, those that wait after a failure too.
+    fn schedule_missing(&self, state: &mut State, issuer: &Arc<Issuer>, now: Timestamp) {
         let view = issuer.view();
         let live = issuer.slot().live();
         for algorithm in &view.settings.certid_hashes {
             let Some(wave) = live.wave(*algorithm) else { continue };
             for (index, slice) in wave.slices().iter().enumerate() {
                 let key = slice_key(issuer, *algorithm, wave.bits(), index);
-                match slice {
-                    None if retry_failed || state.queue.due(&key).is_none() => state.queue.set_due(key, Timestamp::MIN),
-                    Some(segment) if retry_failed && segment.template().spec().next_update <= now => {
-                        state.queue.set_due(key, Timestamp::MIN);
-                    }
-                    _ => {}
+                if slice.as_ref().is_none_or(|segment| segment.template().spec().next_update <= now) {
+                    state.queue.set_due(key, Timestamp::MIN);
                 }
             }
         }

@@ -1,5 +1,8 @@
 //! When which entry is signed again, and the workers that do it; never in the way of serving.
 
+mod budget;
+mod decide;
+mod demand;
 mod engine;
 mod issuer;
 mod queue;
@@ -8,7 +11,8 @@ mod sign;
 mod table;
 mod warm;
 
+pub use demand::{Demand, DemandSettings, DemandStats, Outcome, SignedAnswer};
 pub use engine::{PresignSettings, PresignStats, Presigner};
 pub use issuer::{ActiveSigner, Issuer, IssuerSettings, Unissued, View};
 pub use sign::SignFault;
-pub use table::{Difference, Table, Verdict};
+pub use table::{Difference, Table, Unlisted, Verdict};

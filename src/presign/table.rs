@@ -1,6 +1,7 @@
 //! An issuer's statuses, cut into the same slices as its signed segments, and what differs between the two.
 
 use crate::ocsp::{CertStatus, Serial};
+use crate::status::StatusSet;
 use crate::store::{Keys, KeysError, MAX_BITS, Part, Wave, hash};
 use crate::time::Timestamp;
 
@@ -13,11 +14,26 @@ const SLICE_ENTRIES: usize = 2048;
 pub struct Table {
     bits: u8,
     slices: Vec<Keys>,
-    /// Whether the sources list what was issued, so that a serial they do not mention was not.
-    pub knows_issued: bool,
-    /// Until when a serial that is not mentioned may be called good, where the sources list only revocations (the CRL's
-    /// nextUpdate).
-    pub good_until: Timestamp,
+    /// What may be said of serials that are not listed.
+    pub unlisted: Unlisted,
+    /// Serials of which nothing may be said because their record is damaged; sorted.
+    pub withheld: Vec<Serial>,
+}
+
+/// What an issuer's sources allow to be said of a serial they do not list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unlisted {
+    /// They list what was issued: it was not.
+    NotIssued,
+    /// They list what was revoked: it is good, within these times (thisUpdate and nextUpdate of the CRL, both included).
+    Good {
+        /// Not before.
+        from: Timestamp,
+        /// Not after.
+        until: Timestamp,
+    },
+    /// They cannot be relied on for it.
+    Nothing,
 }
 
 /// What a table says of a serial.
@@ -29,8 +45,8 @@ pub enum Verdict {
     NotIssued,
     /// Not listed among the revoked, and that is all the sources know.
     NotRevoked,
-    /// Not listed among the revoked, but that word is too old to rely on.
-    TooOld,
+    /// Nothing can be said of it: its record is damaged, or the list of the revoked is out of date.
+    Withheld,
 }
 
 /// What has to be signed so that what is served says what a table says.
@@ -51,12 +67,29 @@ impl Table {
         in_use.filter(|bits| bits.abs_diff(wanted) < 2).unwrap_or(wanted)
     }
 
+    /// What the sources of an issuer say, cut as `in_use` if that still suits.
+    pub fn of(set: &StatusSet, in_use: Option<u8>) -> Result<Self, KeysError> {
+        let unlisted = if set.knows_issued {
+            Unlisted::NotIssued
+        } else if set.crls().next().is_none() || set.crls().any(|crl| crl.unattributed > 0) {
+            Unlisted::Nothing
+        } else {
+            Unlisted::Good {
+                from: set.crls().map(|crl| crl.this_update).max().unwrap_or(Timestamp::MAX),
+                until: set.crls().filter_map(|crl| crl.next_update).min().unwrap_or(Timestamp::MAX),
+            }
+        };
+        let entries = set.entries.iter().map(|entry| (entry.serial, entry.status()));
+        let mut table = Table::build(entries, Table::bits_for(set.entries.len(), in_use), unlisted)?;
+        table.withheld.clone_from(&set.withheld);
+        Ok(table)
+    }
+
     /// Builds the slices. Of two entries for one serial the later wins.
     pub fn build(
         entries: impl Iterator<Item = (Serial, CertStatus)> + Clone,
         bits: u8,
-        knows_issued: bool,
-        good_until: Timestamp,
+        unlisted: Unlisted,
     ) -> Result<Self, KeysError> {
         let bits = bits.min(MAX_BITS);
         let mut counts = vec![0_usize; 1 << bits];
@@ -72,7 +105,7 @@ impl Table {
             }
         }
         let slices = parts.into_iter().map(|part| Keys::build(&part)).collect::<Result<_, _>>()?;
-        Ok(Table { bits, slices, knows_issued, good_until })
+        Ok(Table { bits, slices, unlisted, withheld: Vec::new() })
     }
 
     /// The number of hash bits that choose a slice.
@@ -103,12 +136,19 @@ impl Table {
     /// What the sources say of a serial.
     pub fn verdict(&self, serial: &Serial, now: Timestamp) -> Verdict {
         let h = hash(serial);
-        match self.slices.get(Part::slice_of(h, self.bits)).and_then(|keys| keys.find(serial, h)) {
-            Some(hit) => Verdict::Listed(hit.status),
-            None if self.knows_issued => Verdict::NotIssued,
-            None if now < self.good_until => Verdict::NotRevoked,
-            None => Verdict::TooOld,
+        let hit = self.slices.get(Part::slice_of(h, self.bits)).and_then(|keys| keys.find(serial, h));
+        match (hit, self.unlisted) {
+            (Some(hit), _) => Verdict::Listed(hit.status),
+            (None, _) if self.withheld.binary_search(serial).is_ok() => Verdict::Withheld,
+            (None, Unlisted::NotIssued) => Verdict::NotIssued,
+            (None, Unlisted::Good { from, until }) if (from..=until).contains(&now) => Verdict::NotRevoked,
+            (None, Unlisted::Good { .. } | Unlisted::Nothing) => Verdict::Withheld,
         }
+    }
+
+    /// Whether the sources list what was issued.
+    pub fn knows_issued(&self) -> bool {
+        self.unlisted == Unlisted::NotIssued
     }
 
     /// Shares the octets of slices that are the same in a wave, so that each is held once.

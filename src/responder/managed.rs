@@ -1,0 +1,225 @@
+//! One issuer and its files: what has been read of them, what is watched, what went wrong.
+
+use super::report::{IssuerReport, SignerReport, SourceSummary};
+use super::spec::IssuerSpec;
+use crate::presign::{ActiveSigner, Issuer, Presigner, Table};
+use crate::signer::{check, files};
+use crate::status::{self, Watch};
+use crate::time::Timestamp;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long to wait before something that failed is tried again although its files did not change: a missing mount comes back,
+/// a certificate becomes valid.
+const RETRY: Duration = Duration::from_secs(10);
+
+/// An issuer under the responder's care.
+pub(super) struct Managed {
+    spec: IssuerSpec,
+    issuer: Arc<Issuer>,
+    status: Part,
+    signer: Part,
+    signer_report: Option<SignerReport>,
+    sources: Vec<SourceSummary>,
+    refused_segments: Vec<String>,
+}
+
+/// Files that are read together, and how that went.
+struct Part {
+    watch: Watch,
+    /// Read at the next pass, whatever the watch says.
+    wanted: bool,
+    fault: Option<String>,
+    retry_at: Timestamp,
+}
+
+impl Part {
+    fn new(paths: impl IntoIterator<Item = std::path::PathBuf>) -> Self {
+        Part { watch: Watch::new(paths), wanted: true, fault: None, retry_at: Timestamp::MIN }
+    }
+
+    fn is_due(&mut self, now: Timestamp) -> bool {
+        let changed = !self.watch.poll().is_empty();
+        let retry = self.fault.is_some() && now >= self.retry_at;
+        std::mem::take(&mut self.wanted) || changed || retry
+    }
+
+    /// Notes how it went; true if a fault is new and should be told.
+    fn settled(&mut self, fault: Option<String>, now: Timestamp) -> bool {
+        self.retry_at = now.plus(RETRY);
+        let news = fault.is_some() && self.fault != fault;
+        self.fault = fault;
+        news
+    }
+}
+
+impl Managed {
+    pub(super) fn new(spec: IssuerSpec, presigner: &Presigner) -> Self {
+        let issuer = Arc::new(Issuer::new(&spec.id, spec.certificate.clone(), spec.settings.clone()));
+        let refused = presigner.add(&issuer);
+        for file in &refused {
+            tracing::warn!(issuer = spec.id, "{file}");
+        }
+        Managed {
+            issuer,
+            status: Part::new(status_paths(&spec)),
+            signer: Part::new(signer_paths(&spec)),
+            signer_report: None,
+            sources: Vec::new(),
+            refused_segments: refused.iter().map(ToString::to_string).collect(),
+            spec,
+        }
+    }
+
+    pub(super) fn spec(&self) -> &IssuerSpec {
+        &self.spec
+    }
+
+    pub(super) fn issuer(&self) -> &Arc<Issuer> {
+        &self.issuer
+    }
+
+    /// Whether the spec speaks of the same CA: an issuer is a key and the name that goes with it.
+    pub(super) fn is_same_ca(&self, spec: &IssuerSpec) -> bool {
+        self.spec.certificate.spki_der() == spec.certificate.spki_der()
+            && self.spec.certificate.subject_der() == spec.certificate.subject_der()
+    }
+
+    /// Takes another spec of the same CA.
+    pub(super) fn change(&mut self, spec: IssuerSpec, presigner: &Presigner) {
+        if spec.sources != self.spec.sources {
+            self.status = Part::new(status_paths(&spec));
+        }
+        // The profile decides what a signer must be.
+        if spec.signer != self.spec.signer || spec.settings.profile != self.spec.settings.profile {
+            self.signer = Part::new(signer_paths(&spec));
+        }
+        presigner.set_settings(&self.issuer, spec.settings.clone());
+        self.spec = spec;
+    }
+
+    /// Reads what changed. The signer first: without it nothing that the statuses bring could be signed.
+    pub(super) fn poll(&mut self, presigner: &Presigner, now: Timestamp) {
+        if self.signer.is_due(now) {
+            let fault = self.read_signer(presigner, now).err();
+            if self.signer.settled(fault, now)
+                && let Some(fault) = &self.signer.fault
+            {
+                let held = if self.issuer.view().signer.is_some() {
+                    "the signer in use stays"
+                } else {
+                    "nothing can be signed"
+                };
+                tracing::error!(issuer = self.spec.id, "signer refused: {fault}; {held}");
+            }
+        }
+        if self.status.is_due(now) {
+            let fault = self.read_status(presigner, now).err();
+            if self.status.settled(fault, now)
+                && let Some(fault) = &self.status.fault
+            {
+                tracing::error!(
+                    issuer = self.spec.id,
+                    "statuses not taken over: {fault}; the previous ones are used on"
+                );
+            }
+        }
+    }
+
+    /// After a panic while its files were read.
+    pub(super) fn panicked(&mut self, now: Timestamp) {
+        tracing::error!(issuer = self.spec.id, "reading this issuer's files panicked; the others go on");
+        self.status.settled(Some("reading its files panicked; see the log".into()), now);
+    }
+
+    fn read_signer(&mut self, presigner: &Presigner, now: Timestamp) -> Result<(), String> {
+        let Some(files) = &self.spec.signer else {
+            self.signer_report = None;
+            presigner.set_signer(&self.issuer, None);
+            return Ok(());
+        };
+        let (certificate, key) =
+            files::load_pair(&files.certificate, &files.key, files.padding).map_err(|error| error.to_string())?;
+        let facts = check::check(&self.spec.certificate, &certificate, &key, self.spec.settings.profile, now)
+            .map_err(|refused| format!("{}: {refused}", files.certificate.display()))?;
+        for warning in &facts.warnings {
+            tracing::warn!(issuer = self.spec.id, certificate = %files.certificate.display(), "{warning}");
+        }
+        let report = SignerReport {
+            subject: certificate.subject(),
+            serial: certificate.serial().to_string(),
+            not_before: facts.not_before,
+            not_after: facts.not_after,
+            algorithm: facts.algorithm.name(),
+            is_ca: facts.kind == check::SignerKind::Ca,
+            warnings: facts.warnings.iter().map(ToString::to_string).collect(),
+        };
+        tracing::info!(issuer = self.spec.id, serial = report.serial, not_after = %report.not_after, "signer in use");
+        self.signer_report = Some(report);
+        let signer = ActiveSigner::new(Arc::new(key), certificate, &self.spec.certificate);
+        presigner.set_signer(&self.issuer, Some(Arc::new(signer)));
+        Ok(())
+    }
+
+    fn read_status(&mut self, presigner: &Presigner, now: Timestamp) -> Result<(), String> {
+        let set = status::load(&self.spec.certificate, &self.spec.sources, now).map_err(|error| error.to_string())?;
+        let live = self.issuer.slot().live();
+        let hashes = &self.spec.settings.certid_hashes;
+        let in_use = hashes.iter().find_map(|algorithm| live.wave(*algorithm)).map(|wave| wave.bits());
+        let table = Table::of(&set, in_use).map_err(|error| error.to_string())?;
+        self.sources = set.sources.iter().map(|report| SourceSummary::of(report, now)).collect();
+        for source in self.sources.iter().filter(|source| source.quarantined > 0) {
+            tracing::warn!(
+                issuer = self.spec.id,
+                file = source.file,
+                quarantined = source.quarantined,
+                first = source.first_quarantined,
+                "lines or entries that cannot be read are left out; the rest is used"
+            );
+        }
+        let (entries, revoked) = (table.len(), table.revoked());
+        drop(set);
+        let changed = presigner.set_table(&self.issuer, table);
+        tracing::info!(issuer = self.spec.id, entries, revoked, changed, "statuses read");
+        Ok(())
+    }
+
+    pub(super) fn report(&self, presigner: &Presigner) -> IssuerReport {
+        let view = self.issuer.view();
+        let table = view.table.as_ref();
+        let live = self.issuer.slot().live();
+        let oldest = self.spec.settings.certid_hashes.iter().filter_map(|algorithm| live.wave(*algorithm));
+        let oldest = oldest.flat_map(|wave| wave.slices().iter().flatten());
+        let oldest = oldest.map(|segment| segment.template().spec().this_update).min();
+        let complete = self
+            .spec
+            .settings
+            .certid_hashes
+            .iter()
+            .all(|algorithm| live.wave(*algorithm).is_some_and(|wave| wave.is_complete()));
+        IssuerReport {
+            id: self.spec.id.clone(),
+            subject: self.spec.certificate.subject(),
+            profile: self.spec.settings.profile,
+            signer: self.signer_report.clone(),
+            signer_fault: self.signer.fault.clone(),
+            sources: self.sources.clone(),
+            status_fault: self.status.fault.clone(),
+            signing_fault: presigner.fault(&self.spec.id),
+            refused_segments: self.refused_segments.clone(),
+            entries: table.map_or(0, |table| table.len()),
+            revoked: table.map_or(0, |table| table.revoked()),
+            knows_issued: table.is_some_and(|table| table.knows_issued()),
+            oldest_this_update: oldest,
+            is_complete: complete,
+        }
+    }
+}
+
+fn status_paths(spec: &IssuerSpec) -> Vec<std::path::PathBuf> {
+    spec.sources.iter().map(|source| source.path().to_path_buf()).collect()
+}
+
+fn signer_paths(spec: &IssuerSpec) -> Vec<std::path::PathBuf> {
+    spec.signer.iter().flat_map(|files| [files.certificate.clone(), files.key.clone()]).collect()
+}

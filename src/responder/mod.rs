@@ -1,0 +1,235 @@
+//! The responder as a whole, to be run by the binary or embedded in another program.
+//!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use stillgood::responder::{IssuerSpec, Responder, ResponderSettings};
+//!
+//! let responder = Responder::start(ResponderSettings::default());
+//! let issuer = IssuerSpec::from_files("my-ca", "ca.pem".as_ref())?
+//!     .with_signer("ocsp.pem", "ocsp.key")
+//!     .with_index("index.txt");
+//! responder.set_issuers(vec![issuer]);
+//! let service = responder.service(); // a hyper service; or hand it to `endpoint::Server::start`
+//! # let _ = service;
+//! # Ok(())
+//! # }
+//! ```
+
+mod managed;
+mod report;
+mod serve;
+mod spec;
+
+pub use report::{IssuerReport, SignerReport, SourceSummary};
+pub use spec::{IssuerSpec, SignerFiles};
+
+use crate::endpoint;
+use crate::presign::{Demand, DemandSettings, DemandStats, PresignSettings, PresignStats, Presigner};
+use crate::store::{Routes, Store};
+use crate::time::{Clock, SystemClock, Timestamp};
+use arc_swap::ArcSwap;
+use managed::Managed;
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+/// How often files are looked at. A revocation is to be served within two seconds of its appearance in a file: half a second
+/// of that is spent here, the rest reads and signs.
+const POLL: Duration = Duration::from_millis(500);
+
+/// How a responder works.
+#[derive(Clone)]
+pub struct ResponderSettings {
+    /// Where signed segments are kept for a warm start; nowhere if `None`.
+    pub state_dir: Option<PathBuf>,
+    /// Signing threads while nothing is served yet; 0 means one per core.
+    pub presign_workers: usize,
+    /// Niceness of the background signing thread, 0 to 19.
+    pub background_nice: i32,
+    /// Limits of on-demand signing.
+    pub demand: DemandSettings,
+    /// Where the time comes from.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Default for ResponderSettings {
+    fn default() -> Self {
+        ResponderSettings {
+            state_dir: None,
+            presign_workers: 0,
+            background_nice: 10,
+            demand: DemandSettings::default(),
+            clock: Arc::new(SystemClock),
+        }
+    }
+}
+
+/// Signs ahead, keeps what is signed fresh, follows its files, and answers. Cheap to clone; the last clone stops its threads.
+#[derive(Clone)]
+pub struct Responder {
+    running: Arc<Running>,
+}
+
+struct Running {
+    inner: Arc<Inner>,
+    watcher: Mutex<Option<JoinHandle<()>>>,
+}
+
+pub(crate) struct Inner {
+    store: Arc<Store>,
+    presigner: Presigner,
+    demand: Demand,
+    clock: Arc<dyn Clock>,
+    issuers: Mutex<Vec<Managed>>,
+    reports: ArcSwap<Vec<IssuerReport>>,
+    last_pass: ArcSwap<Option<Timestamp>>,
+    stop: Mutex<bool>,
+    wake: Condvar,
+}
+
+impl Responder {
+    /// Starts the threads. Nothing is served until [`Responder::set_issuers`] is called.
+    pub fn start(settings: ResponderSettings) -> Self {
+        let store = Arc::new(Store::default());
+        let presign = PresignSettings {
+            workers: settings.presign_workers,
+            background_nice: settings.background_nice,
+            segments: settings.state_dir.map(|dir| dir.join("segments")),
+        };
+        let inner = Arc::new(Inner {
+            presigner: Presigner::start(&presign, settings.clock.clone()),
+            demand: Demand::start(settings.demand, store.clone(), settings.clock.clone()),
+            store,
+            clock: settings.clock,
+            issuers: Mutex::default(),
+            reports: ArcSwap::default(),
+            last_pass: ArcSwap::default(),
+            stop: Mutex::new(false),
+            wake: Condvar::new(),
+        });
+        let watching = inner.clone();
+        let watcher = thread::Builder::new().name("watch".into()).spawn(move || watching.watch());
+        let watcher =
+            watcher.map_err(|error| tracing::error!(%error, "cannot start the thread that watches files")).ok();
+        Responder { running: Arc::new(Running { inner, watcher: Mutex::new(watcher) }) }
+    }
+
+    /// Replaces the issuers, in the order in which they answer where two know one serial. Those that stay keep what is signed
+    /// for them; those that are left out are answered `unauthorized` from this moment. Signers and statuses are read before
+    /// this returns.
+    pub fn set_issuers(&self, specs: Vec<IssuerSpec>) {
+        self.running.inner.set_issuers(specs);
+    }
+
+    /// Looks at all files now instead of within half a second.
+    pub fn poll(&self) {
+        self.running.inner.poll();
+    }
+
+    /// What the endpoint asks, to be mounted in a hyper server or given to [`endpoint::Server::start`].
+    pub fn service(&self) -> endpoint::Service {
+        endpoint::Service::new(self.running.inner.clone())
+            .with_on_demand(self.running.inner.clone())
+            .with_clock(self.running.inner.clock.clone())
+    }
+
+    /// The store, for lookups without HTTP.
+    pub fn store(&self) -> &Arc<Store> {
+        &self.running.inner.store
+    }
+
+    /// Each issuer's signer, sources and faults, as of the last look at its files.
+    pub fn reports(&self) -> Arc<Vec<IssuerReport>> {
+        self.running.inner.reports.load_full()
+    }
+
+    /// Counters of signing ahead.
+    pub fn presign_stats(&self) -> PresignStats {
+        self.running.inner.presigner.stats()
+    }
+
+    /// Counters of signing on demand.
+    pub fn demand_stats(&self) -> DemandStats {
+        self.running.inner.demand.stats()
+    }
+
+    /// When all files were last looked at; `None` before the first time.
+    pub fn last_pass(&self) -> Option<Timestamp> {
+        **self.running.inner.last_pass.load()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        *self.inner.stop.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.inner.wake.notify_all();
+        if let Some(watcher) = self.watcher.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            let _ = watcher.join();
+        }
+    }
+}
+
+impl Inner {
+    /// Each issuer's work is behind a panic boundary of its own, so that the list stays whole.
+    fn issuers(&self) -> MutexGuard<'_, Vec<Managed>> {
+        self.issuers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set_issuers(&self, specs: Vec<IssuerSpec>) {
+        let mut issuers = self.issuers();
+        let mut before: HashMap<String, Managed> =
+            issuers.drain(..).map(|managed| (managed.spec().id.clone(), managed)).collect();
+        for spec in specs {
+            let kept = before.remove(&spec.id).filter(|managed| managed.is_same_ca(&spec));
+            let managed = match kept {
+                Some(mut managed) => {
+                    managed.change(spec, &self.presigner);
+                    managed
+                }
+                None => {
+                    // Another CA under the same id: nothing of the one before it may be served.
+                    self.presigner.remove(&spec.id);
+                    Managed::new(spec, &self.presigner)
+                }
+            };
+            issuers.push(managed);
+        }
+        for id in before.into_keys() {
+            self.presigner.remove(&id);
+        }
+        // What a warm start brought back is served before any source is read.
+        self.store.set_routes(Routes::new(issuers.iter().map(|managed| managed.issuer().slot().clone()).collect()));
+        self.demand.set_issuers(issuers.iter().map(|managed| managed.issuer().clone()));
+        drop(issuers);
+        self.poll();
+    }
+
+    /// Looks at every issuer's files and takes in what changed. One issuer's trouble is its own.
+    fn poll(&self) {
+        let mut issuers = self.issuers();
+        let now = self.clock.now();
+        for managed in issuers.iter_mut() {
+            if catch_unwind(AssertUnwindSafe(|| managed.poll(&self.presigner, now))).is_err() {
+                managed.panicked(now);
+            }
+        }
+        let reports = issuers.iter().map(|managed| managed.report(&self.presigner)).collect();
+        self.reports.store(Arc::new(reports));
+        self.last_pass.store(Arc::new(Some(now)));
+    }
+
+    fn watch(&self) {
+        let mut stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*stop {
+            stop = self.wake.wait_timeout(stop, POLL).unwrap_or_else(PoisonError::into_inner).0;
+            if !*stop {
+                drop(stop);
+                self.poll();
+                stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! What an operator wants to know about an issuer.
+
+use crate::ocsp::Profile;
+use crate::status::{SourceFacts, SourceReport};
+use crate::time::Timestamp;
+use serde::Serialize;
+
+/// An issuer as of the last look at its files.
+#[derive(Clone, Debug, Serialize)]
+pub struct IssuerReport {
+    /// Its name in the registry.
+    pub id: String,
+    /// Its subject, for people.
+    pub subject: String,
+    /// The rule book of its responses.
+    pub profile: Profile,
+    /// The signer in use; `None` while there is none.
+    pub signer: Option<SignerReport>,
+    /// Why the signer's files were not taken into use, if they were not.
+    pub signer_fault: Option<String>,
+    /// Its sources, as they were last read.
+    pub sources: Vec<SourceSummary>,
+    /// Why its sources were not taken over, if they were not; the previous statuses are used on.
+    pub status_fault: Option<String>,
+    /// Why the last signing failed, if it did.
+    pub signing_fault: Option<String>,
+    /// Segment files of an earlier process that were refused, each with its reason.
+    pub refused_segments: Vec<String>,
+    /// Serials known.
+    pub entries: usize,
+    /// Of these, how many are revoked.
+    pub revoked: usize,
+    /// Whether a source lists what was issued.
+    pub knows_issued: bool,
+    /// thisUpdate of the oldest slice that is served.
+    pub oldest_this_update: Option<Timestamp>,
+    /// Whether everything known has been signed once.
+    pub is_complete: bool,
+}
+
+impl IssuerReport {
+    /// Whether it can answer for everything it knows and go on doing so; if not, why.
+    pub fn trouble(&self) -> Option<&str> {
+        if self.signer.is_none() && self.signer_fault.is_none() && self.signing_fault.is_none() && !self.is_complete {
+            return Some("there is no signer");
+        }
+        let faults = [&self.signer_fault, &self.status_fault, &self.signing_fault];
+        faults.into_iter().flatten().map(String::as_str).next()
+    }
+}
+
+/// A signer in use.
+#[derive(Clone, Debug, Serialize)]
+pub struct SignerReport {
+    /// Its certificate's subject.
+    pub subject: String,
+    /// Its certificate's serial number.
+    pub serial: String,
+    /// Its first second.
+    pub not_before: Timestamp,
+    /// Its last second.
+    pub not_after: Timestamp,
+    /// What it signs with.
+    pub algorithm: &'static str,
+    /// Whether it is the CA itself.
+    pub is_ca: bool,
+    /// What should be put right when it is renewed.
+    pub warnings: Vec<String>,
+}
+
+/// A status source as it was last read.
+#[derive(Clone, Debug, Serialize)]
+pub struct SourceSummary {
+    /// `index` or `CRL`.
+    pub kind: &'static str,
+    /// Its file.
+    pub file: String,
+    /// As of when its words are.
+    pub data_time: Timestamp,
+    /// How many entries were used.
+    pub entries: u64,
+    /// How many lines or entries could not be read.
+    pub quarantined: u64,
+    /// The first of them, in words.
+    pub first_quarantined: Option<String>,
+    /// A CRL's nextUpdate.
+    pub next_update: Option<Timestamp>,
+    /// Whether that has passed.
+    pub is_expired: bool,
+}
+
+impl SourceSummary {
+    pub(super) fn of(report: &SourceReport, now: Timestamp) -> Self {
+        let next_update = match &report.facts {
+            SourceFacts::Crl(facts) => facts.next_update,
+            SourceFacts::Index(_) => None,
+        };
+        let quarantine = report.quarantine();
+        let unit = if report.source.kind() == "index" { "line" } else { "entry" };
+        SourceSummary {
+            kind: report.source.kind(),
+            file: report.source.path().display().to_string(),
+            data_time: report.data_time,
+            entries: report.entries,
+            quarantined: quarantine.total,
+            first_quarantined: quarantine.first.first().map(|q| format!("{unit} {}: {}", q.number, q.why)),
+            next_update,
+            is_expired: next_update.is_some_and(|t| t < now),
+        }
+    }
+}
