@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 /// unread data resets the connection, and a reset can overtake the answer.
 const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
 const LINGER_OCTETS: usize = 256 * 1024;
+const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
 /// What the output buffer may keep between turns.
 const OUTPUT_KEEP: usize = 128 * 1024;
 
@@ -32,6 +33,8 @@ enum End {
     Gone,
     /// We have said that this was the last answer.
     Close { linger: bool },
+    /// A body did not come in time.
+    Late,
     /// The rest is for hyper.
     HandOver,
 }
@@ -92,7 +95,8 @@ pub(super) async fn serve(stream: TcpStream, worker: Arc<Worker>, activity: Arc<
     let Connection { stream, carry, served, .. } = connection;
     match end {
         End::Gone | End::Close { linger: false } => {}
-        End::Close { linger: true } => linger(stream, &worker, &activity).await,
+        End::Close { linger: true } => linger(stream, b"", &worker, &activity).await,
+        End::Late => linger(stream, REQUEST_TIMEOUT, &worker, &activity).await,
         End::HandOver => {
             service.shard.event(Event::HandedOver);
             super::general::serve(stream, carry, served, &worker, activity).await;
@@ -148,15 +152,23 @@ impl Connection<'_> {
         let mut free = ReadBuf::new(buffers.input.get_mut(carried..).unwrap_or_default());
         match Pin::new(&mut self.stream).poll_read(cx, &mut free) {
             Poll::Ready(Ok(())) if !free.filled().is_empty() => Poll::Ready(Ok(carried + free.filled().len())),
+            // The client has closed its side within a body: what that deserves, hyper knows.
+            Poll::Ready(Ok(())) if self.next == Next::Read(Missing::Body) => Poll::Ready(Err(End::HandOver)),
             Poll::Ready(_) => Poll::Ready(Err(End::Gone)),
             Poll::Pending => {
                 ready!(self.deadline.poll(cx));
-                if self.began.is_some() {
-                    self.service.shard.event(Event::ReadTimeout);
-                }
-                Poll::Ready(Err(End::Gone))
+                Poll::Ready(Err(self.timed_out()))
             }
         }
+    }
+
+    /// What becomes of a client that does not send: only one whose body is missing is told, as on the general path.
+    fn timed_out(&self) -> End {
+        if self.began.is_none() {
+            return End::Gone;
+        }
+        self.service.shard.event(Event::ReadTimeout);
+        if self.next == Next::Read(Missing::Body) { End::Late } else { End::Gone }
     }
 
     fn load_carry(&self, buffers: &mut Buffers) -> usize {
@@ -242,10 +254,12 @@ impl Connection<'_> {
     }
 }
 
-/// Closes our side and reads what the client has still under way, so that it sees the last answer before the end.
-pub(super) async fn linger(mut stream: TcpStream, worker: &Worker, activity: &Activity) {
+/// Sends `farewell`, closes our side and reads what the client has still under way, so that it sees our last octet before
+/// the end.
+pub(super) async fn linger(mut stream: TcpStream, farewell: &[u8], worker: &Worker, activity: &Activity) {
     activity.set(Phase::Idle, worker.millis(monotonic()));
     let drain = async {
+        stream.write_all(farewell).await?;
         stream.shutdown().await?;
         let mut sink = [0; 1024];
         let mut left = LINGER_OCTETS;

@@ -56,7 +56,7 @@ pub(super) async fn serve(
         Err(_) => return,
         Ok(()) => {}
     }
-    linger(connection.into_parts().io.into_inner().stream, worker, &activity).await;
+    linger(connection.into_parts().io.into_inner().stream, b"", worker, &activity).await;
 }
 
 /// What the two sides of hyper, the IO below it and the service above it, know of each other.

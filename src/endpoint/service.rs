@@ -31,8 +31,13 @@ pub struct Service {
     timed: bool,
 }
 
-/// A request could not be read to its end; the client gets 408 and the connection is closed.
-struct BodyLost;
+/// A body could not be read to its end; the connection is closed.
+enum BodyLost {
+    /// It broke off or its chunks make no sense: 400.
+    Broken,
+    /// It did not come in time: 408.
+    Late,
+}
 
 impl Service {
     /// A service that answers from `source`, by the machine's clock, at any path, and signs nothing.
@@ -99,7 +104,7 @@ impl Service {
         let method = MethodKind::of(parts.method.as_str());
         let body = match self.body(method, body).await {
             Ok(body) => body,
-            Err(BodyLost) => return request_timeout(),
+            Err(lost) => return self.without_body(lost),
         };
         let started = monotonic();
         let now = self.core.clock.now();
@@ -154,8 +159,21 @@ impl Service {
         }
         tokio::time::timeout(self.limits.body_read, whole).await.unwrap_or_else(|_| {
             self.shard.event(Event::ReadTimeout);
-            Err(BodyLost)
+            Err(BodyLost::Late)
         })
+    }
+
+    fn without_body(&self, lost: BodyLost) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = match lost {
+            BodyLost::Late => http::StatusCode::REQUEST_TIMEOUT,
+            BodyLost::Broken => {
+                self.shard.event(Event::HttpError);
+                http::StatusCode::BAD_REQUEST
+            }
+        };
+        response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
+        response
     }
 
     async fn sign(&self, der: Bytes, now: crate::time::Timestamp) -> Live {
@@ -201,7 +219,7 @@ async fn collect<B: hyper::body::Body>(body: B, max: usize) -> Result<Option<Byt
     let mut body = std::pin::pin!(body);
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(frame) = frame else { return Err(BodyLost) };
+        let Ok(frame) = frame else { return Err(BodyLost::Broken) };
         if let Ok(data) = frame.into_data() {
             if data.remaining() > max.saturating_sub(whole.len()) {
                 return Ok(None);
@@ -217,11 +235,4 @@ fn conditions(headers: &header::HeaderMap) -> Conditions<'_> {
     headers.get_all(header::IF_NONE_MATCH).iter().for_each(|v| conditions.add_none_match(v.as_bytes()));
     headers.get_all(header::IF_MODIFIED_SINCE).iter().for_each(|v| conditions.add_modified_since(v.as_bytes()));
     conditions
-}
-
-fn request_timeout() -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = http::StatusCode::REQUEST_TIMEOUT;
-    response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
-    response
 }

@@ -108,20 +108,15 @@ impl Worker {
         }
     }
 
-    /// Starts serving a connection, if there is a place for it.
-    fn admit(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) -> Result<(), Event> {
-        let client = self.gate.enter_client(from).map_err(|()| Event::RefusedClient)?;
-        let release = |event| {
-            if let Some(client) = client {
-                self.gate.leave_client(client);
-            }
-            self.gate.leave();
-            event
+    /// Starts serving a connection, or closes it when there is no place for it.
+    fn admit(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) {
+        let Ok(client) = self.gate.enter_client(from) else {
+            return self.service.shard.event(Event::RefusedClient);
         };
-        if !self.gate.enter() {
-            let idlest = self.registry().take_idlest().ok_or(Event::RefusedFull).map_err(release)?;
-            idlest.abort();
-            self.service.shard.event(Event::Evicted);
+        if !self.gate.enter() && !self.evict() {
+            self.gate.leave();
+            client.into_iter().for_each(|client| self.gate.leave_client(client));
+            return self.service.shard.event(Event::RefusedFull);
         }
         let activity = Arc::new(Activity::fresh(self.millis(monotonic())));
         let slot = self.registry().insert(activity.clone());
@@ -132,7 +127,16 @@ impl Worker {
             super::connection::serve(stream, place.worker.clone(), activity).await;
         });
         self.registry().set_task(slot, task.abort_handle());
-        Ok(())
+    }
+
+    /// Closes the connection that has kept us waiting for longest; `false` when all are at work.
+    fn evict(&self) -> bool {
+        let idlest = self.registry().take_idlest();
+        if let Some(idlest) = &idlest {
+            idlest.abort();
+            self.service.shard.event(Event::Evicted);
+        }
+        idlest.is_some()
     }
 }
 
@@ -170,11 +174,7 @@ async fn accept(worker: Arc<Worker>, listener: TcpListener, mut stop: watch::Rec
                 if !std::mem::replace(&mut failing, true) {
                     tracing::warn!(%error, "cannot accept connections; raise the limit on open files (ulimit -n, LimitNOFILE=) or lower max_connections");
                 }
-                let idlest = worker.registry().take_idlest();
-                if let Some(idlest) = idlest {
-                    idlest.abort();
-                    worker.service.shard.event(Event::Evicted);
-                }
+                worker.evict();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -193,10 +193,7 @@ async fn take(worker: &Arc<Worker>, stream: TcpStream, from: SocketAddr) {
     if !cfg!(target_os = "linux") && stream.set_nodelay(true).is_err() {
         return;
     }
-    match worker.admit(stream, from) {
-        Ok(()) => {}
-        Err(event) => worker.service.shard.event(event),
-    }
+    worker.admit(stream, from);
     // An evicted connection leaves at the runtime's next turn; do not accept faster than that.
     tokio::task::consume_budget().await;
 }
