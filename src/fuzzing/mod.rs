@@ -3,14 +3,18 @@
 //!
 //! A target takes any octets and panics when a promise is broken; that panic is its verdict.
 
+mod crl;
 mod get_path;
+mod index_txt;
 mod request;
 
+pub use crl::crl;
 pub use get_path::get_path;
+pub use index_txt::index_txt;
 pub use request::request;
 
 /// The name of a target, which is that of its directory in `fuzz/corpus`, and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: &[Target] = &[("get_path", get_path), ("request", request)];
+pub const TARGETS: &[Target] = &[("crl", crl), ("get_path", get_path), ("index_txt", index_txt), ("request", request)];
