@@ -215,7 +215,7 @@ fn read_line(line: &[u8]) -> Result<(Serial, IndexStatus), BadLine> {
         (b"V" | b"E", []) => Ok((serial, IndexStatus::Issued)),
         (b"V" | b"E", _) => Err(bad(LineFault::RevocationOfValid)),
         (b"R", _) => {
-            let (at, reason) = read_revocation(revocation).map_err(|fault| bad(fault))?;
+            let (at, reason) = read_revocation(revocation).map_err(bad)?;
             match reason {
                 Ok(reason) => Ok((serial, IndexStatus::Revoked { at, reason })),
                 Err(fault) => Err(BadLine { revoked_at: (fault == LineFault::Reason).then_some(at), ..bad(fault) }),
