@@ -1,7 +1,9 @@
 //! stillgood: an OCSP responder that serves pre-signed responses from memory and keeps its own signers good.
 #![deny(unsafe_code)]
 
+pub mod admin;
 mod asn1;
+pub mod cli;
 pub mod client;
 pub mod config;
 pub mod endpoint;

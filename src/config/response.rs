@@ -3,7 +3,7 @@
 use super::document::{Collector, Node, Section};
 use super::fault::Position;
 use super::quantity::HumanDuration;
-use crate::ocsp::{HashAlgorithm, Profile};
+use crate::ocsp::{HashAlgorithm, Profile, Unissued};
 use crate::signer::{KeyKind, RsaPadding};
 use std::time::Duration;
 
@@ -76,41 +76,12 @@ impl NoncePolicy {
     }
 }
 
-/// What is said of a serial that the sources show was never issued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Unissued {
-    /// The error `unauthorized`: no record (RFC 9919 §3.2.3).
-    Unauthorized,
-    /// The status `unknown` (RFC 6960 §2.2).
-    Unknown,
-    /// The status `good`: "not revoked" and no more (RFC 6960 §2.2).
-    Good,
-    /// `revoked` with certificateHold, 1970-01-01 and the extended-revoke extension (RFC 6960 §2.2, §4.4.8).
-    Revoked,
-}
-
-impl Unissued {
-    const NAMES: [(&'static str, Unissued); 4] = [
-        ("unauthorized", Unissued::Unauthorized),
-        ("unknown", Unissued::Unknown),
-        ("good", Unissued::Good),
-        ("revoked", Unissued::Revoked),
-    ];
-
-    /// The name in configuration.
-    pub fn name(self) -> &'static str {
-        name_of(&Self::NAMES, self)
-    }
-
-    /// What a profile says when nothing else is asked for.
-    pub fn default_for(profile: Profile) -> Self {
-        match profile {
-            Profile::Rfc6960 => Unissued::Unknown,
-            Profile::Rfc9919 | Profile::Cabf => Unissued::Unauthorized,
-        }
-    }
-}
+const UNISSUED: [(&str, Unissued); 4] = [
+    ("unauthorized", Unissued::Unauthorized),
+    ("unknown", Unissued::Unknown),
+    ("good", Unissued::Good),
+    ("revoked", Unissued::Revoked),
+];
 
 /// `[signer]`, resolved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -192,7 +163,7 @@ impl IssuerDefaults {
         over(&mut self.certid_hashes, section.optional("certid_hashes", out, certid_hashes));
         over(&mut self.responder_id, section.optional("responder_id", out, |n| n.one_of(&ResponderIdForm::NAMES)));
         over(&mut self.nonce, section.optional("nonce", out, |n| n.one_of(&NoncePolicy::NAMES)));
-        over(&mut self.unissued, section.optional("unissued", out, |n| n.one_of(&Unissued::NAMES)));
+        over(&mut self.unissued, section.optional("unissued", out, |n| n.one_of(&UNISSUED)));
     }
 
     /// The signer settings that follow.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::ocsp::Unissued;
 use proptest::prelude::*;
 
 const EXAMPLE: &str = include_str!("../../deploy/stillgood.example.toml");

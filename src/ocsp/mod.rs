@@ -12,7 +12,7 @@ mod template;
 
 pub use certid::{CertId, HashAlgorithm, HashValue, IssuerHashes};
 pub use get::{GetError, MAX_PATH_LEN, decode_get_path, strip_mount};
-pub use profile::Profile;
+pub use profile::{Profile, Unissued};
 pub use request::{CertIds, Place, Request, RequestError};
 pub use serial::{Serial, SerialError};
 pub use signature::SignatureAlgorithm;

@@ -23,3 +23,37 @@ impl Profile {
         }
     }
 }
+
+/// What is said of a serial that the sources show was never issued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unissued {
+    /// The error `unauthorized`: no record (RFC 9919 §3.2.3).
+    Unauthorized,
+    /// The status `unknown` (RFC 6960 §2.2).
+    Unknown,
+    /// The status `good`: "not revoked" and no more (RFC 6960 §2.2). CA/B BR §4.9.9 does not permit it.
+    Good,
+    /// `revoked` with certificateHold, 1970-01-01 and the extended-revoke extension (RFC 6960 §2.2, §4.4.8).
+    Revoked,
+}
+
+impl Unissued {
+    /// What a profile says when nothing else is asked for.
+    pub const fn default_for(profile: Profile) -> Self {
+        match profile {
+            Profile::Rfc6960 => Unissued::Unknown,
+            Profile::Rfc9919 | Profile::Cabf => Unissued::Unauthorized,
+        }
+    }
+
+    /// The name in configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Unissued::Unauthorized => "unauthorized",
+            Unissued::Unknown => "unknown",
+            Unissued::Good => "good",
+            Unissued::Revoked => "revoked",
+        }
+    }
+}

@@ -1,8 +1,8 @@
 //! What is to be said of the certificates in a request, before anything is signed: pure.
 
-use super::issuer::{Issuer, IssuerSettings, Unissued};
+use super::issuer::{Issuer, IssuerSettings};
 use super::table::Verdict;
-use crate::ocsp::{CertId, CertStatus, ErrorStatus, Reason, Request};
+use crate::ocsp::{CertId, CertStatus, ErrorStatus, Reason, Request, Unissued};
 use crate::store::Routes;
 use crate::time::Timestamp;
 use std::collections::HashMap;

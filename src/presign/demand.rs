@@ -29,8 +29,10 @@ pub struct Demand {
 /// Limits of on-demand signing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DemandSettings {
-    /// Signatures a second, at most; requests with nonces get at most half of it.
+    /// Signatures per interval, at most; requests with nonces get at most half of it.
     pub rate: u32,
+    /// The interval, at least a second.
+    pub per: Duration,
     /// Requests that may wait for a signature, at most.
     pub queue: usize,
     /// Octets the cache of signed answers may take, at most.
@@ -44,7 +46,7 @@ pub struct DemandSettings {
 impl Default for DemandSettings {
     /// A thousand signatures a second cost about two per cent of a core with ECDSA P-256.
     fn default() -> Self {
-        DemandSettings { rate: 1000, queue: 1024, cache: 64 << 20, timeout: Duration::from_secs(2), workers: 0 }
+        DemandSettings { rate: 1000, per: Duration::from_secs(1), queue: 1024, cache: 64 << 20, timeout: Duration::from_secs(2), workers: 0 }
     }
 }
 
@@ -145,8 +147,8 @@ impl Demand {
             cache: Cache::builder().max_capacity(settings.cache).weigher(weigh).build(),
             state: Mutex::new(State {
                 jobs: VecDeque::new(),
-                budget: Budget::new(settings.rate, now),
-                nonces: Budget::new(settings.rate.div_ceil(2), now),
+                budget: Budget::new(settings.rate, settings.per, now),
+                nonces: Budget::new(settings.rate.div_ceil(2), settings.per, now),
                 stop: false,
             }),
             wake: Condvar::new(),

@@ -2,7 +2,7 @@
 
 use super::schedule::{CABF_MIN_VALIDITY, Cadence};
 use super::table::Table;
-use crate::ocsp::{HashAlgorithm, Profile, ResponderId};
+use crate::ocsp::{HashAlgorithm, Profile, ResponderId, Unissued};
 use crate::signer::Signer;
 use crate::store::{IssuerSlot, Policy};
 use crate::time::Timestamp;
@@ -13,20 +13,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
-
-/// What is said of a serial that was never issued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Unissued {
-    /// The OCSP error `unauthorized`: no record here (RFC 9919 §3.2.3).
-    Unauthorized,
-    /// A signed `unknown` (RFC 6960 §2.2).
-    Unknown,
-    /// A signed `good`; RFC 6960 §2.2 permits it, CA/B BR §4.9.9 does not.
-    Good,
-    /// A signed `revoked` with certificateHold, 1970-01-01 and the extended-revoke extension (RFC 6960 §2.2, §4.4.8).
-    Revoked,
-}
 
 /// How an issuer's responses are made.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

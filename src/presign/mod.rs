@@ -13,6 +13,6 @@ mod warm;
 
 pub use demand::{Demand, DemandSettings, DemandStats, Outcome, SignedAnswer};
 pub use engine::{PresignSettings, PresignStats, Presigner};
-pub use issuer::{ActiveSigner, Issuer, IssuerSettings, Unissued, View};
+pub use issuer::{ActiveSigner, Issuer, IssuerSettings, View};
 pub use sign::SignFault;
 pub use table::{Difference, Table, Unlisted, Verdict};

@@ -121,7 +121,15 @@ impl Responder {
     /// for them; those that are left out are answered `unauthorized` from this moment. Signers and statuses are read before
     /// this returns.
     pub fn set_issuers(&self, specs: Vec<IssuerSpec>) {
-        self.running.inner.set_issuers(specs);
+        self.running.inner.adopt(specs);
+        self.running.inner.poll();
+    }
+
+    /// As [`Responder::set_issuers`], without waiting for signers and statuses to be read: what an earlier process signed is
+    /// served at once, the rest follows in the background.
+    pub fn adopt_issuers(&self, specs: Vec<IssuerSpec>) {
+        self.running.inner.adopt(specs);
+        self.running.inner.wake.notify_all();
     }
 
     /// Looks at all files now instead of within half a second.
@@ -178,7 +186,7 @@ impl Inner {
         self.issuers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn set_issuers(&self, specs: Vec<IssuerSpec>) {
+    fn adopt(&self, specs: Vec<IssuerSpec>) {
         let mut issuers = self.issuers();
         let mut before: HashMap<String, Managed> =
             issuers.drain(..).map(|managed| (managed.spec().id.clone(), managed)).collect();
@@ -203,8 +211,7 @@ impl Inner {
         // What a warm start brought back is served before any source is read.
         self.store.set_routes(Routes::new(issuers.iter().map(|managed| managed.issuer().slot().clone()).collect()));
         self.demand.set_issuers(issuers.iter().map(|managed| managed.issuer().clone()));
-        drop(issuers);
-        self.poll();
+        self.publish_reports(&issuers);
     }
 
     /// Looks at every issuer's files and takes in what changed. One issuer's trouble is its own.
@@ -216,9 +223,13 @@ impl Inner {
                 managed.panicked(now);
             }
         }
+        self.publish_reports(&issuers);
+        self.last_pass.store(Arc::new(Some(now)));
+    }
+
+    fn publish_reports(&self, issuers: &[Managed]) {
         let reports = issuers.iter().map(|managed| managed.report(&self.presigner)).collect();
         self.reports.store(Arc::new(reports));
-        self.last_pass.store(Arc::new(Some(now)));
     }
 
     fn watch(&self) {

@@ -1,0 +1,162 @@
+//! Every metric there is, with its help text.
+
+use super::State;
+use super::exposition::{Exposition, Kind};
+use crate::endpoint::{Event, HASHES, LATENCY_BOUNDS_MICROS, MethodKind, Outcome, StatusKind};
+
+/// The metrics page.
+pub(super) fn page(state: &State) -> String {
+    let mut e = Exposition::default();
+    requests(state, &mut e);
+    issuers(state, &mut e);
+    signing(state, &mut e);
+    registry(state, &mut e);
+    e.finish()
+}
+
+fn requests(state: &State, e: &mut Exposition) {
+    let counted = state.endpoint.load().snapshot();
+    let mut family = e.family(
+        "stillgood_requests_total",
+        Kind::Counter,
+        "HTTP requests by method and result: ready, on_demand, not_modified, the OCSP error, greeting, method_not_allowed.",
+    );
+    for method in MethodKind::ALL {
+        for outcome in Outcome::ALL {
+            let n = counted.requests(method, outcome);
+            if n > 0 || (method != MethodKind::Other && outcome == Outcome::Ready) {
+                family.sample("", &[("method", method.name()), ("result", outcome.name())], n);
+            }
+        }
+    }
+    let mut family = e.family("stillgood_answers_total", Kind::Counter, "Signed answers sent, by certificate status.");
+    for status in StatusKind::ALL {
+        family.sample("", &[("status", status.name())], counted.status(status));
+    }
+    let mut family =
+        e.family("stillgood_certid_hash_total", Kind::Counter, "Requests by the hash algorithm of their CertID.");
+    for (name, n) in HASHES.iter().zip(counted.hashes()) {
+        family.sample("", &[("hash", name)], n);
+    }
+    let mut family = e.family("stillgood_connection_events_total", Kind::Counter, "What happened to connections.");
+    for event in Event::ALL {
+        family.sample("", &[("event", event.name())], counted.event(event));
+    }
+    let open = counted.open();
+    e.single("stillgood_connections", Kind::Gauge, "Connections open now.", open);
+    let mut family = e.family(
+        "stillgood_request_seconds",
+        Kind::Histogram,
+        "From the last octet of a request to the answer in the kernel's hands, in seconds.",
+    );
+    let mut below = 0;
+    for (n, bound) in counted.latency.iter().zip(LATENCY_BOUNDS_MICROS) {
+        below += n;
+        family.sample("_bucket", &[("le", &(bound as f64 / 1e6).to_string())], below);
+    }
+    let all: u64 = counted.latency.iter().sum();
+    family.sample("_bucket", &[("le", "+Inf")], all);
+    family.sample("_sum", &[], counted.latency_sum_nanos as f64 / 1e9);
+    family.sample("_count", &[], all);
+}
+
+fn issuers(state: &State, e: &mut Exposition) {
+    let reports = state.responder.reports();
+    let mut family =
+        e.family("stillgood_responses", Kind::Gauge, "Certificates answered for, by issuer and status in the sources.");
+    for r in reports.iter() {
+        family.sample("", &[("issuer", &r.id), ("status", "good")], r.entries.saturating_sub(r.revoked));
+        family.sample("", &[("issuer", &r.id), ("status", "revoked")], r.revoked);
+    }
+    let mut family = e.family(
+        "stillgood_oldest_this_update_seconds",
+        Kind::Gauge,
+        "thisUpdate of the oldest pre-signed slice, in seconds since the epoch.",
+    );
+    for r in reports.iter() {
+        if let Some(at) = r.oldest_this_update {
+            family.sample("", &[("issuer", &r.id)], at.unix());
+        }
+    }
+    let mut family = e.family(
+        "stillgood_signer_not_after_seconds",
+        Kind::Gauge,
+        "notAfter of the signer in use, in seconds since the epoch.",
+    );
+    for r in reports.iter() {
+        if let Some(signer) = &r.signer {
+            family.sample("", &[("issuer", &r.id)], signer.not_after.unix());
+        }
+    }
+    let mut family = e.family(
+        "stillgood_issuer_fault",
+        Kind::Gauge,
+        "1 if the signer, the sources or the signing of an issuer are in trouble.",
+    );
+    for r in reports.iter() {
+        for (kind, fault) in [("signer", &r.signer_fault), ("status", &r.status_fault), ("signing", &r.signing_fault)] {
+            family.sample("", &[("issuer", &r.id), ("kind", kind)], u8::from(fault.is_some()));
+        }
+    }
+    let mut family = e.family("stillgood_crl_expired", Kind::Gauge, "1 if a CRL's nextUpdate has passed.");
+    for r in reports.iter() {
+        for source in r.sources.iter().filter(|source| source.next_update.is_some()) {
+            let expired = source.next_update.is_some_and(|t| t < state.clock.now());
+            family.sample("", &[("issuer", &r.id), ("file", &source.file)], u8::from(expired));
+        }
+    }
+    let mut family = e.family(
+        "stillgood_items",
+        Kind::Gauge,
+        "Things to be looked after: known, checked in the last pass, unreadable.",
+    );
+    let lines: u64 = reports.iter().flat_map(|r| &r.sources).map(|source| source.quarantined).sum();
+    let troubled = reports.iter().filter(|r| r.signer_fault.is_some() || r.status_fault.is_some()).count();
+    let quarantined = state.registry.load().generation.as_ref().map_or(0, |g| g.quarantined.len());
+    family.sample("", &[("kind", "issuer"), ("state", "known")], reports.len() + quarantined);
+    family.sample("", &[("kind", "issuer"), ("state", "checked")], reports.len() - troubled);
+    family.sample("", &[("kind", "issuer"), ("state", "unreadable")], troubled + quarantined);
+    family.sample("", &[("kind", "source_line"), ("state", "unreadable")], lines);
+    let refused: usize = reports.iter().map(|r| r.refused_segments.len()).sum();
+    family.sample("", &[("kind", "segment"), ("state", "unreadable")], refused);
+}
+
+fn signing(state: &State, e: &mut Exposition) {
+    let presign = state.responder.presign_stats();
+    let demand = state.responder.demand_stats();
+    e.single(
+        "stillgood_presign_backlog",
+        Kind::Gauge,
+        "Slices and changes that are due to be signed.",
+        presign.backlog,
+    );
+    e.single("stillgood_presign_missing", Kind::Gauge, "Slices that have never been signed.", presign.missing);
+    e.single("stillgood_presign_slices", Kind::Gauge, "Slices there are.", presign.slices);
+    e.single("stillgood_presign_signed_total", Kind::Counter, "Signatures made ahead.", presign.signed);
+    e.single("stillgood_presign_failures_total", Kind::Counter, "Slices that could not be signed.", presign.failures);
+    e.single("stillgood_on_demand_signed_total", Kind::Counter, "Signatures made on demand.", demand.signed);
+    e.single("stillgood_on_demand_cached_total", Kind::Counter, "On-demand answers from the cache.", demand.cached);
+    e.single("stillgood_on_demand_shed_total", Kind::Counter, "Requests beyond the on-demand budget.", demand.shed);
+    e.single("stillgood_on_demand_waiting", Kind::Gauge, "Requests waiting for a signature.", demand.waiting);
+    e.single("stillgood_on_demand_cache_bytes", Kind::Gauge, "Weight of the on-demand cache.", demand.cache_weight);
+}
+
+fn registry(state: &State, e: &mut Exposition) {
+    let view = state.registry.load();
+    let now = state.clock.now();
+    if let Some(generation) = &view.generation {
+        e.single("stillgood_registry_generation", Kind::Gauge, "Generation of the registry in use.", generation.number);
+    }
+    if let Some(at) = view.last_success {
+        let age = now.since(at).as_secs();
+        e.single("stillgood_registry_age_seconds", Kind::Gauge, "Since the registry was last read and usable.", age);
+    }
+    if let Some(at) = state.responder.last_pass() {
+        let help = "When all files were last looked at, in seconds since the epoch.";
+        e.single("stillgood_agent_last_pass_timestamp_seconds", Kind::Gauge, help, at.unix());
+    }
+    let help = "When this process started, in seconds since the epoch.";
+    e.single("stillgood_start_time_seconds", Kind::Gauge, help, state.started.unix());
+    let mut family = e.family("stillgood_build_info", Kind::Gauge, "1, with the version as a label.");
+    family.sample("", &[("version", env!("CARGO_PKG_VERSION"))], 1);
+}

@@ -1,0 +1,88 @@
+//! The operator's side: health, readiness, metrics and a page for people, on a listener of its own.
+//!
+//! Reads snapshots and never makes serving wait. Nothing here is reachable from the public listener.
+
+mod exposition;
+mod metrics;
+mod pages;
+mod server;
+
+pub use server::{AdminError, AdminHandle, start};
+
+use crate::endpoint::Stats;
+use crate::registry::Generation;
+use crate::responder::Responder;
+use crate::time::{Clock, Timestamp};
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A look at the files is due every half second; one that is this late means that something hangs.
+pub const PASS_OVERDUE: Duration = Duration::from_secs(60);
+
+/// The registry as the operator sees it.
+#[derive(Clone, Debug, Default)]
+pub struct RegistryView {
+    /// What holds.
+    pub generation: Option<Arc<Generation>>,
+    /// When the source was last read and found usable.
+    pub last_success: Option<Timestamp>,
+    /// Why the last look was refused, if it was.
+    pub fault: Option<String>,
+}
+
+/// What the admin listener shows.
+pub struct State {
+    responder: Responder,
+    endpoint: ArcSwap<Stats>,
+    registry: Arc<ArcSwap<RegistryView>>,
+    clock: Arc<dyn Clock>,
+    started: Timestamp,
+}
+
+impl State {
+    /// Shows this responder, these counters and this registry.
+    pub fn new(
+        responder: Responder,
+        endpoint: Stats,
+        registry: Arc<ArcSwap<RegistryView>>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let started = clock.now();
+        State { responder, endpoint: ArcSwap::from_pointee(endpoint), registry, clock, started }
+    }
+
+    /// Shows the counters of another endpoint, after its listeners were replaced.
+    pub fn set_endpoint(&self, stats: Stats) {
+        self.endpoint.store(Arc::new(stats));
+    }
+
+    /// Why the service is not ready, one line each; empty when it is.
+    fn not_ready(&self) -> Vec<String> {
+        let now = self.clock.now();
+        let mut missing = Vec::new();
+        match self.responder.last_pass() {
+            None => missing.push("the files have not been read yet".to_owned()),
+            Some(at) if now.since(at) > PASS_OVERDUE => {
+                missing.push(format!("the last complete look at the files was at {at}: the pass is overdue"));
+            }
+            Some(_) => {}
+        }
+        let registry = self.registry.load();
+        match (&registry.generation, &registry.fault) {
+            (None, Some(fault)) => missing.push(format!("registry: {fault}")),
+            (None, None) => missing.push("the registry has not been read yet".to_owned()),
+            (Some(_), _) => {}
+        }
+        for report in self.responder.reports().iter() {
+            if report.signer.is_none() {
+                let why = report.signer_fault.as_deref().unwrap_or("no signer yet");
+                missing.push(format!("issuer {}: {why}", report.id));
+            } else if !report.is_complete {
+                let why = report.trouble().unwrap_or("not everything has been signed yet");
+                missing.push(format!("issuer {}: {why}", report.id));
+            }
+        }
+        missing
+    }
+}

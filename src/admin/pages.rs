@@ -1,0 +1,86 @@
+//! What each path of the admin listener says.
+
+use super::{State, metrics};
+use bytes::Bytes;
+use http::{Method, Response, StatusCode, header};
+use http_body_util::Full;
+
+/// The answer to a request; never waits.
+pub(super) fn answer(state: &State, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    if *method != Method::GET && *method != Method::HEAD {
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".into());
+        response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
+        return response;
+    }
+    match path {
+        "/healthz" => text(StatusCode::OK, "alive\n".into()),
+        "/readyz" => {
+            let missing = state.not_ready();
+            if missing.is_empty() {
+                text(StatusCode::OK, "ready\n".into())
+            } else {
+                text(StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n")
+            }
+        }
+        "/metrics" => {
+            let mut response = text(StatusCode::OK, metrics::page(state));
+            let of = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            response.headers_mut().insert(header::CONTENT_TYPE, of);
+            response
+        }
+        "/status.json" => json(state),
+        "/" => text(
+            StatusCode::OK,
+            "stillgood\n\n/healthz      alive?\n/readyz       answers for every issuer? if not, why\n/metrics      for Prometheus\n\
+             /status.json  issuers, signers, sources, faults\n"
+                .into(),
+        ),
+        _ => text(StatusCode::NOT_FOUND, "nothing here; see /\n".into()),
+    }
+}
+
+fn json(state: &State) -> Response<Full<Bytes>> {
+    #[derive(serde::Serialize)]
+    struct Status<'a> {
+        now: crate::time::Timestamp,
+        generation: Option<u64>,
+        registry_fault: Option<&'a str>,
+        issuers: &'a [crate::responder::IssuerReport],
+        quarantined: Vec<Quarantined>,
+    }
+    #[derive(serde::Serialize)]
+    struct Quarantined {
+        record: String,
+        faults: Vec<String>,
+    }
+    let registry = state.registry.load();
+    let reports = state.responder.reports();
+    let quarantined = registry.generation.iter().flat_map(|generation| &generation.quarantined);
+    let status = Status {
+        now: state.clock.now(),
+        generation: registry.generation.as_ref().map(|generation| generation.number),
+        registry_fault: registry.fault.as_deref(),
+        issuers: &reports,
+        quarantined: quarantined
+            .map(|q| Quarantined { record: q.name(), faults: q.faults.iter().map(ToString::to_string).collect() })
+            .collect(),
+    };
+    match serde_json::to_string_pretty(&status) {
+        Ok(body) => {
+            let mut response = text(StatusCode::OK, body + "\n");
+            let of = header::HeaderValue::from_static("application/json");
+            response.headers_mut().insert(header::CONTENT_TYPE, of);
+            response
+        }
+        Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    response
+}
