@@ -23,7 +23,9 @@ fn every_corpus_file_keeps_the_promises_of_its_target() {
         assert!(files > 0, "fuzz/corpus/{name} is empty");
         directories.push(name);
     }
+    let binaries = fs::read_to_string(corpus.with_file_name("Cargo.toml")).unwrap();
     for (target, _) in stillgood::fuzzing::TARGETS {
         assert!(directories.iter().any(|name| name == target), "the target {target} has no corpus");
+        assert!(binaries.contains(&format!("name = \"{target}\"")), "the target {target} has no binary in fuzz/");
     }
 }

@@ -335,3 +335,38 @@ fn only(input: &[u8], tag: u8) -> Option<&[u8]> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fixture(name: &str) -> Vec<u8> {
+        std::fs::read(format!("{}/tests/fixtures/requests/{name}.der", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    }
+
+    fn corpus(name: &str) -> Vec<u8> {
+        std::fs::read(format!("{}/fuzz/corpus/request/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap()
+    }
+
+    #[test]
+    fn the_straight_walk_takes_what_nearly_every_client_sends() {
+        for name in
+            ["sha1", "sha1-nonce16", "sha256", "sha256-nonce16", "serial-1", "serial-20-octets", "three-serials"]
+        {
+            assert!(straight(&fixture(name)).is_some(), "{name}");
+        }
+        for name in ["explicit-version", "sha1-parameters-absent", "sha256-parameters-absent", "nonce-32"] {
+            assert!(straight(&corpus(name)).is_some(), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_straight_walk_leaves_everything_else_to_the_general_one() {
+        for name in ["signed", "signed-no-certs", "sha384", "sha512"] {
+            assert!(straight(&fixture(name)).is_none(), "{name}");
+        }
+        for name in ["nonce-raw", "nonce-129", "nonce-critical", "line-end", "requestor-uri", "too-many-certificates"] {
+            assert!(straight(&corpus(name)).is_none(), "{name}");
+        }
+    }
+}

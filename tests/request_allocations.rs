@@ -1,0 +1,65 @@
+//! Reading a request allocates nothing, whichever path reads it; decoding a GET path only fills its buffer.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use stillgood::ocsp::{Request, decode_get_path};
+
+/// The system's allocator, counting per thread.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+}
+
+// Sound: every call goes to `System` as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let _ = ALLOCATIONS.try_with(|n| n.set(n.get() + 1));
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        unsafe { System.dealloc(pointer, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+fn allocations(work: impl FnOnce()) -> usize {
+    let before = ALLOCATIONS.with(Cell::get);
+    work();
+    ALLOCATIONS.with(Cell::get) - before
+}
+
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let directory = format!("{}/fuzz/corpus/{target}", env!("CARGO_MANIFEST_DIR"));
+    std::fs::read_dir(directory).unwrap().map(|file| std::fs::read(file.unwrap().path()).unwrap()).collect()
+}
+
+#[test]
+fn reading_any_request_allocates_nothing() {
+    assert!(allocations(|| drop(vec![0_u8; 9])) > 0, "the counter counts");
+    for der in corpus("request") {
+        let mut ids = 0;
+        let count = allocations(|| {
+            if let Ok(request) = Request::parse(&der) {
+                ids = request.cert_ids().count() + request.preferred_signature_oids().count();
+            }
+        });
+        assert_eq!(count, 0, "{ids} CertIDs in {der:02x?}");
+    }
+}
+
+#[test]
+fn decoding_a_path_allocates_nothing_beyond_a_buffer_that_is_large_enough() {
+    let mut out = Vec::with_capacity(Request::MAX_LEN);
+    for path in corpus("get_path") {
+        assert_eq!(
+            allocations(|| {
+                let _ = decode_get_path(&path, &mut out);
+            }),
+            0
+        );
+    }
+}
