@@ -1,5 +1,6 @@
 //! The command line: one file per verb.
 
+mod demo;
 mod logging;
 mod running;
 mod serve;
@@ -28,12 +29,14 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::Args),
     Serve(serve::Args),
 }
 
 /// Runs the program.
 pub fn main() -> ExitCode {
     match Cli::parse().command {
+        Command::Demo(args) => demo::run(&args),
         Command::Serve(args) => serve::run(&args),
     }
 }

@@ -26,9 +26,12 @@ const LOOK: Duration = Duration::from_millis(500);
 pub(super) struct Options<'a> {
     /// Show progress of the first signing on a terminal.
     pub(super) progress: bool,
-    /// Called once, when requests are being answered.
-    pub(super) started: Option<&'a dyn Fn(&[SocketAddr])>,
+    /// Called once, when requests are being answered, with the addresses of the endpoint and of the admin listener.
+    pub(super) started: Option<&'a Started>,
 }
+
+/// Is told the addresses of the endpoint and of the admin listener.
+pub(super) type Started = dyn Fn(&[SocketAddr], Option<SocketAddr>);
 
 /// Serves until it is told to stop.
 pub(super) fn run(config: Config, options: &Options<'_>) -> Result<(), String> {
@@ -58,10 +61,13 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
     let addresses = endpoint.addresses().to_vec();
     let admin_state =
         Arc::new(admin::State::new(responder.clone(), endpoint.stats().clone(), status.clone(), clock.clone()));
-    let _admin = match config.admin.listen {
+    let admin = match config.admin.listen {
         Some(address) => Some(admin::start(address, admin_state.clone()).map_err(|error| error.to_string())?),
         None => None,
     };
+    if let Some(admin) = &admin {
+        tracing::info!("health, readiness and metrics on http://{}/", admin.address());
+    }
     for address in &addresses {
         tracing::info!("answering OCSP requests on http://{address}/");
     }
@@ -69,7 +75,7 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
         show_progress(&responder).await;
     }
     if let Some(started) = options.started {
-        started(&addresses);
+        started(&addresses, admin.as_ref().map(admin::AdminHandle::address));
     }
 
     let mut service = Service { config, responder, registry, endpoint: Some(endpoint), admin_state, status };

@@ -46,7 +46,14 @@ pub struct DemandSettings {
 impl Default for DemandSettings {
     /// A thousand signatures a second cost about two per cent of a core with ECDSA P-256.
     fn default() -> Self {
-        DemandSettings { rate: 1000, per: Duration::from_secs(1), queue: 1024, cache: 64 << 20, timeout: Duration::from_secs(2), workers: 0 }
+        DemandSettings {
+            rate: 1000,
+            per: Duration::from_secs(1),
+            queue: 1024,
+            cache: 64 << 20,
+            timeout: Duration::from_secs(2),
+            workers: 0,
+        }
     }
 }
 

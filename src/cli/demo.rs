@@ -1,0 +1,230 @@
+//! `demo`: a small PKI, served at once, with a list of things to try.
+
+use super::logging::{self, LogFormat};
+use super::running::{Options, run as run_until_stopped};
+use crate::config::Config;
+use crate::ocsp::{Reason, Serial};
+use crate::signer::{KeyKind, SigningKey, files};
+use crate::time::{Clock, SystemClock, Timestamp};
+use crate::x509::issue::{Attribute, CertificateSpec, CrlEntry, CrlSpec, name};
+use crate::x509::{Certificate, pem};
+use ring::rand::{SecureRandom, SystemRandom};
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+const DAY: Duration = Duration::from_secs(86_400);
+/// Every so many certificates of the index one is revoked.
+const REVOKED_EVERY: u32 = 100;
+/// The file that says a directory was made by this verb.
+const CONFIG: &str = "stillgood.toml";
+
+/// Make a demo PKI, serve it, and print what to try.
+///
+/// Two CAs: one whose OpenSSL index.txt lists every certificate, so that all answers are signed ahead; one that has only a
+/// CRL, so that good answers are signed when first asked for. Nothing here is meant for production.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Examples:\n  stillgood demo\n  stillgood demo --certs 1000000          a million certificates\n  \
+    stillgood demo --listen 127.0.0.1:9080  another port"
+)]
+pub(super) struct Args {
+    /// Where the PKI, the registry and the configuration are made; an existing demo there is served again.
+    #[arg(long, value_name = "DIR", default_value = "demo")]
+    dir: PathBuf,
+    /// Where to answer OCSP requests; the admin listener takes the next port. Port 0 lets the system choose.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    listen: SocketAddr,
+    /// How many certificates the first CA has issued.
+    #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(2..=20_000_000))]
+    certs: u32,
+}
+
+/// Runs the verb.
+pub(super) fn run(args: &Args) -> ExitCode {
+    logging::start(LogFormat::Text);
+    match prepare(args).and_then(|config| {
+        let dir = args.dir.clone();
+        let started = move |addresses: &[SocketAddr], admin: Option<SocketAddr>| {
+            if let (Some(address), Some(admin)) = (addresses.first(), admin) {
+                println!("{}", what_to_try(&dir, *address, admin));
+            }
+        };
+        run_until_stopped(config, &Options { progress: true, started: Some(&started) })
+    }) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("stillgood demo: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn prepare(args: &Args) -> Result<Config, String> {
+    let dir = &args.dir;
+    let config_file = dir.join(CONFIG);
+    if !config_file.exists() {
+        let empty = fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none());
+        if !empty {
+            return Err(format!(
+                "{} is not empty and holds no demo; name another directory with --dir, or empty it",
+                dir.display()
+            ));
+        }
+        eprintln!("making a demo PKI with {} certificates in {}/", args.certs, dir.display());
+        crate::store::create_private(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+        make(args)?;
+    }
+    // Written last and anew each time: it marks a complete demo, and holds the address asked for now.
+    let admin = SocketAddr::new(args.listen.ip(), args.listen.port().checked_add(1).unwrap_or(0));
+    let admin = if args.listen.port() == 0 { SocketAddr::new(args.listen.ip(), 0) } else { admin };
+    let text = format!(
+        "# Made by `stillgood demo`. deploy/stillgood.example.toml explains every key.\nstate_dir = \"state\"\n\n\
+         [endpoint]\nlisten = [\"{}\"]\n\n[admin]\nlisten = \"{admin}\"\n\n[registry]\nsource = \"issuers.json\"\n",
+        args.listen
+    );
+    write(&config_file, text.as_bytes())?;
+    Config::load(&config_file).map_err(|faults| faults.to_string())
+}
+
+struct Ca {
+    key: SigningKey,
+    certificate: Certificate,
+}
+
+fn make(args: &Args) -> Result<(), String> {
+    let now = SystemClock.now();
+    let dir = &args.dir;
+    let url = format!("http://{}/ocsp", args.listen);
+    let rng = SystemRandom::new();
+
+    let full = ca(dir, "demo-ca", "Stillgood Demo CA", now, &rng)?;
+    let leaf = |ca: &Ca, file: &str, host: &str| -> Result<Serial, String> {
+        let (key, _) = SigningKey::generate(KeyKind::EcdsaP256).map_err(|e| e.to_string())?;
+        let serial = random_serial(&rng)?;
+        let spec = CertificateSpec::tls_server(
+            &ca.certificate,
+            host,
+            &url,
+            key.spki_der(),
+            serial,
+            now.minus(DAY),
+            now.plus(90 * DAY),
+        );
+        let der = spec.sign(&ca.key).map_err(|e| e.to_string())?;
+        write(&dir.join(file), pem::encode("CERTIFICATE", &der).as_bytes())?;
+        Ok(serial)
+    };
+    let mut index = String::with_capacity(args.certs as usize * 90);
+    let good = leaf(&full, "good.pem", "good.demo.example")?;
+    let revoked = leaf(&full, "revoked.pem", "revoked.demo.example")?;
+    let expires = utc(now.plus(90 * DAY));
+    let when = utc(now.minus(Duration::from_secs(3600)));
+    let mut line = |serial: Serial, revoked: bool, subject: &str| {
+        let (kind, field) = if revoked { ('R', format!("{when},keyCompromise")) } else { ('V', String::new()) };
+        // Writing to a String cannot fail.
+        let _ = writeln!(index, "{kind}\t{expires}\t{field}\t{serial}\tunknown\t/CN={subject}");
+    };
+    line(good, false, "good.demo.example");
+    line(revoked, true, "revoked.demo.example");
+    for n in 2..args.certs {
+        line(random_serial(&rng)?, n % REVOKED_EVERY == 0, "filler");
+    }
+    write(&dir.join("index.txt"), index.as_bytes())?;
+
+    let listed = ca(dir, "demo-crl-ca", "Stillgood Demo CRL CA", now, &rng)?;
+    leaf(&listed, "crl-good.pem", "good.crl.demo.example")?;
+    let revoked = leaf(&listed, "crl-revoked.pem", "revoked.crl.demo.example")?;
+    let crl = CrlSpec {
+        issuer: listed.certificate.subject_der().to_vec(),
+        this_update: now.minus(Duration::from_secs(60)),
+        next_update: Some(now.plus(30 * DAY)),
+        entries: vec![CrlEntry { serial: revoked, revoked_at: now.minus(DAY), reason: Some(Reason::Superseded) }],
+        extensions: vec![CrlSpec::number(1)],
+    };
+    let der = crl.sign(&listed.key).map_err(|e| e.to_string())?;
+    write(&dir.join("demo-crl-ca.crl"), pem::encode("X509 CRL", &der).as_bytes())?;
+
+    let registry = serde_json::json!({
+        "generation": 1,
+        "issuers": [
+            { "id": "demo-ca", "state": "active", "certificate": "demo-ca.pem",
+              "signer": { "certificate": "demo-ca-ocsp.pem", "key": "demo-ca-ocsp.key" },
+              "status": { "index": "index.txt" } },
+            { "id": "demo-crl-ca", "state": "active", "certificate": "demo-crl-ca.pem",
+              "signer": { "certificate": "demo-crl-ca-ocsp.pem", "key": "demo-crl-ca-ocsp.key" },
+              "status": { "crl": "demo-crl-ca.crl" } },
+        ],
+    });
+    write(&dir.join("issuers.json"), format!("{registry:#}\n").as_bytes())
+}
+
+/// A CA with a delegated signer, its files written.
+fn ca(dir: &Path, id: &str, common_name: &str, now: Timestamp, rng: &SystemRandom) -> Result<Ca, String> {
+    let generate = || SigningKey::generate(KeyKind::EcdsaP256).map_err(|e| e.to_string());
+    let subject = |cn: &str| {
+        name(&[(Attribute::Country, "XX"), (Attribute::Organization, "Stillgood Demo"), (Attribute::CommonName, cn)])
+    };
+    let (key, pkcs8) = generate()?;
+    let from = now.minus(DAY);
+    let spec =
+        CertificateSpec::ca(subject(common_name), key.spki_der(), random_serial(rng)?, from, now.plus(3650 * DAY));
+    let certificate = spec.issue(&key).map_err(|e| e.to_string())?;
+    write(&dir.join(format!("{id}.pem")), pem::encode("CERTIFICATE", certificate.der()).as_bytes())?;
+    let keys = dir.join("ca-keys");
+    crate::store::create_private(&keys).map_err(|e| format!("{}: {e}", keys.display()))?;
+    files::write_key(&keys.join(format!("{id}.key")), &pkcs8).map_err(|e| e.to_string())?;
+
+    let (signer_key, signer_pkcs8) = generate()?;
+    let spec = CertificateSpec::ocsp_signer(
+        &certificate,
+        subject(&format!("{common_name} OCSP signer")),
+        signer_key.spki_der(),
+        random_serial(rng)?,
+        from,
+        now.plus(90 * DAY),
+    );
+    let signer = spec.sign(&key).map_err(|e| e.to_string())?;
+    write(&dir.join(format!("{id}-ocsp.pem")), pem::encode("CERTIFICATE", &signer).as_bytes())?;
+    files::write_key(&dir.join(format!("{id}-ocsp.key")), &signer_pkcs8).map_err(|e| e.to_string())?;
+    Ok(Ca { key, certificate })
+}
+
+/// 127 random bits below a leading one: positive, of constant length, never doubled.
+fn random_serial(rng: &SystemRandom) -> Result<Serial, String> {
+    let mut octets = [0_u8; 16];
+    rng.fill(&mut octets).map_err(|_| "the system gives no randomness".to_owned())?;
+    let [first, ..] = &mut octets;
+    *first = *first & 0x3f | 0x40;
+    Serial::from_unsigned(&octets).map_err(|e| e.to_string())
+}
+
+/// `YYMMDDHHMMSSZ`, as `index.txt` wants it.
+fn utc(t: Timestamp) -> String {
+    let full = crate::time::format_generalized(t);
+    String::from_utf8_lossy(full.get(2..).unwrap_or_default()).into_owned()
+}
+
+fn write(path: &Path, octets: &[u8]) -> Result<(), String> {
+    fs::write(path, octets).map_err(|e| format!("{}: {e}", path.display()))
+}
+
+fn what_to_try(dir: &Path, address: SocketAddr, admin: SocketAddr) -> String {
+    let d = dir.display();
+    format!(
+        "\nServing http://{address}/. Try, in another terminal:\n\n\
+         # ask with OpenSSL and verify the answer\n\
+         openssl ocsp -issuer {d}/demo-ca.pem -CAfile {d}/demo-ca.pem -url http://{address}/ \\\n    \
+             -cert {d}/good.pem -cert {d}/revoked.pem\n\n\
+         # the other CA has only a CRL: good answers are signed when first asked for\n\
+         openssl ocsp -issuer {d}/demo-crl-ca.pem -CAfile {d}/demo-crl-ca.pem -url http://{address}/ -cert {d}/crl-good.pem\n\n\
+         # revoke good.pem: the first line of {d}/index.txt becomes R; the answer follows within two seconds\n\
+         sed -i \"1s/^V\\t\\([0-9Z]*\\)\\t\\t/R\\t\\1\\t$(date -u +%y%m%d%H%M%SZ),superseded\\t/\" {d}/index.txt\n\n\
+         # what a monitoring system sees\n\
+         curl -s http://{admin}/readyz; curl -s http://{admin}/metrics | grep ^stillgood_presign\n\n\
+         Stop with Ctrl-C. The files stay in {d}/; the next start serves them at once.\n",
+    )
+}
