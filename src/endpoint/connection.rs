@@ -51,7 +51,6 @@ thread_local! {
 struct Connection<'a> {
     stream: TcpStream,
     worker: &'a Worker,
-    service: &'a Service,
     activity: &'a Activity,
     /// The beginning of a request.
     carry: Vec<u8>,
@@ -67,22 +66,20 @@ struct Connection<'a> {
 
 /// Serves a connection to its end.
 pub(super) async fn serve(stream: TcpStream, worker: Arc<Worker>, activity: Arc<Activity>) {
-    let service = worker.service.clone();
     if !worker.fast_path {
-        return super::general::serve(stream, Vec::new(), 0, &worker, activity).await;
+        return Box::pin(super::general::serve(stream, Vec::new(), 0, &worker, activity)).await;
     }
     let accepted = monotonic();
     let mut connection = Connection {
         stream,
         worker: &worker,
-        service: &service,
         activity: &activity,
         carry: Vec::new(),
         unsent: Vec::new(),
         sent: 0,
         next: Next::Read(Missing::Everything),
         began: Some((Missing::Header, accepted)),
-        deadline: Deadline::after(accepted, service.limits.header_read),
+        deadline: Deadline::after(accepted, worker.service().limits.header_read),
         served: 0,
     };
     let end = poll_fn(|cx| {
@@ -98,8 +95,9 @@ pub(super) async fn serve(stream: TcpStream, worker: Arc<Worker>, activity: Arc<
         End::Close { linger: true } => linger(stream, b"", &worker, &activity).await,
         End::Late => linger(stream, REQUEST_TIMEOUT, &worker, &activity).await,
         End::HandOver => {
-            service.shard.event(Event::HandedOver);
-            super::general::serve(stream, carry, served, &worker, activity).await;
+            worker.shard.event(Event::HandedOver);
+            // Boxed, so that a connection that never gets here has no room for it.
+            Box::pin(super::general::serve(stream, carry, served, &worker, activity)).await;
         }
     }
 }
@@ -128,12 +126,12 @@ impl Connection<'_> {
             match Pin::new(&mut self.stream).poll_write(cx, rest) {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     self.sent += n;
-                    self.deadline.set(monotonic(), self.service.limits.write);
+                    self.deadline.set(monotonic(), self.worker.service().limits.write);
                 }
                 Poll::Ready(_) => return Poll::Ready(Err(End::Gone)),
                 Poll::Pending => {
                     ready!(self.deadline.poll(cx));
-                    self.service.shard.event(Event::WriteTimeout);
+                    self.worker.shard.event(Event::WriteTimeout);
                     return Poll::Ready(Err(End::Gone));
                 }
             }
@@ -141,7 +139,7 @@ impl Connection<'_> {
         if self.sent > 0 {
             self.unsent = Vec::new();
             self.sent = 0;
-            self.settle(monotonic());
+            self.settle(monotonic(), &self.worker.service());
         }
         Poll::Ready(Ok(()))
     }
@@ -167,7 +165,7 @@ impl Connection<'_> {
         if self.began.is_none() {
             return End::Gone;
         }
-        self.service.shard.event(Event::ReadTimeout);
+        self.worker.shard.event(Event::ReadTimeout);
         if self.next == Next::Read(Missing::Body) { End::Late } else { End::Gone }
     }
 
@@ -182,13 +180,14 @@ impl Connection<'_> {
         let Buffers { input, output } = buffers;
         let input = input.get(..len).unwrap_or_default();
         let started = monotonic();
+        let service = self.worker.service();
         let turn = Turn {
-            now: self.service.core.clock.now(),
-            requests_left: self.service.limits.max_requests_per_connection.saturating_sub(self.served),
+            now: service.core.clock.now(),
+            requests_left: service.limits.max_requests_per_connection.saturating_sub(self.served),
             draining: self.worker.draining(),
         };
         output.clear();
-        let progress = Scratch::with(|scratch| advance(self.service, input, turn, scratch, output));
+        let progress = Scratch::with(|scratch| advance(&service, input, turn, scratch, output));
         self.served = self.served.saturating_add(progress.answered);
         self.next = progress.next;
         let rest = input.get(progress.consumed..).unwrap_or_default();
@@ -203,9 +202,9 @@ impl Connection<'_> {
         let ended = monotonic();
         if progress.answered > 0 {
             self.began = None;
-            self.service.shard.latency(ended.duration_since(started), u64::from(progress.answered));
+            self.worker.shard.latency(ended.duration_since(started), u64::from(progress.answered));
         }
-        self.settle(ended);
+        self.settle(ended, &service);
         Ok(())
     }
 
@@ -226,8 +225,8 @@ impl Connection<'_> {
     }
 
     /// Sets the deadline and shows what this connection is at.
-    fn settle(&mut self, now: Instant) {
-        let limits = &self.service.limits;
+    fn settle(&mut self, now: Instant, service: &Service) {
+        let limits = &service.limits;
         let phase = match self.next {
             _ if !self.unsent.is_empty() => {
                 self.deadline.set(now, limits.write);
@@ -261,7 +260,7 @@ pub(super) async fn linger(mut stream: TcpStream, farewell: &[u8], worker: &Work
     let drain = async {
         stream.write_all(farewell).await?;
         stream.shutdown().await?;
-        let mut sink = [0; 1024];
+        let mut sink = vec![0; 4096];
         let mut left = LINGER_OCTETS;
         while let n @ 1.. = stream.read(&mut sink).await? {
             left = left.saturating_sub(n);
@@ -273,4 +272,19 @@ pub(super) async fn linger(mut stream: TcpStream, farewell: &[u8], worker: &Work
     };
     // Whether the client closed, failed or talked on: the connection ends here.
     let _ = tokio::time::timeout(LINGER, drain).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size_of_future<A, B, C, F>(_: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_that_waits_costs_less_than_a_kibibyte() {
+        let size = size_of_future(serve);
+        assert!(size < 1_024, "{size}");
+    }
 }

@@ -187,10 +187,26 @@ fn parse<'a>(input: &'a [u8], service: &Service) -> Parsed<'a> {
     })
 }
 
-/// Whether a target is in origin form and of characters that every parser of URIs takes as they are.
+/// Characters that every parser of URIs takes as they are.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let others = b"%+/=-_.~:@!$&'()*,;?";
+    let mut i = 0;
+    while i < 256 {
+        plain[i] = (i as u8).is_ascii_alphanumeric();
+        i += 1;
+    }
+    let mut i = 0;
+    while i < others.len() {
+        plain[others[i] as usize] = true;
+        i += 1;
+    }
+    plain
+};
+
+/// Whether a target is in origin form and of plain characters.
 fn is_plain_target(target: &[u8]) -> bool {
-    target.first() == Some(&b'/')
-        && target.iter().all(|b| b.is_ascii_alphanumeric() || b"%+/=-_.~:@!$&'()*,;?".contains(b))
+    target.first() == Some(&b'/') && target.iter().all(|b| PLAIN.get(usize::from(*b)).copied().unwrap_or(false))
 }
 
 /// Whether a list of tokens holds this one, whatever its case.
@@ -204,4 +220,105 @@ fn decimal(text: &[u8]) -> Option<usize> {
         return None;
     }
     text.iter().try_fold(0, |n, b| b.is_ascii_digit().then(|| n * 10 + usize::from(b - b'0')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::source::{Answer, Source};
+    use super::*;
+    use crate::ocsp::{ErrorStatus, Request};
+    use proptest::prelude::*;
+    use std::sync::Arc;
+
+    struct Refuses;
+
+    impl Source for Refuses {
+        fn answer(&self, _: &Request<'_>, _: Timestamp, _: &mut Vec<u8>) -> Answer {
+            Answer::Refused(ErrorStatus::Unauthorized)
+        }
+    }
+
+    const TURN: Turn = Turn { now: Timestamp::EPOCH, requests_left: 100, draining: false };
+    const POST: &[u8] = b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc";
+    const GET: &[u8] = b"GET /favicon.ico HTTP/1.1\r\nHost: x\r\n\r\n";
+
+    fn run(input: &[u8], turn: Turn) -> (Progress, Vec<u8>) {
+        let mut out = Vec::new();
+        let service = Service::new(Arc::new(Refuses));
+        let progress = Scratch::with(|scratch| advance(&service, input, turn, scratch, &mut out));
+        (progress, out)
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let post = |len| run(&POST[..len], TURN).0.next;
+        assert_eq!(post(0), Next::Read(Missing::Everything));
+        assert_eq!(post(1), Next::Read(Missing::Header));
+        assert_eq!(post(POST.len() - 4), Next::Read(Missing::Header));
+        assert_eq!(post(POST.len() - 3), Next::Read(Missing::Body));
+        assert_eq!(post(POST.len() - 1), Next::Read(Missing::Body));
+        let whole = Progress { consumed: POST.len(), answered: 1, next: Next::Read(Missing::Everything) };
+        assert_eq!(run(POST, TURN).0, whole);
+    }
+
+    #[test]
+    fn the_last_answer_says_so_and_lingers_only_where_the_client_may_talk_on() {
+        let closing = [GET, b"GET / HTTP/1.0\r\n\r\n"].concat();
+        assert_eq!(run(&closing, TURN).0.next, Next::Close { linger: false });
+        assert_eq!(run(&[&closing, GET].concat(), TURN).0.next, Next::Close { linger: true });
+        for turn in [Turn { draining: true, ..TURN }, Turn { requests_left: 1, ..TURN }] {
+            let (progress, out) = run(&[GET, GET].concat(), turn);
+            assert_eq!(progress, Progress { consumed: GET.len(), answered: 1, next: Next::Close { linger: true } });
+            assert!(String::from_utf8_lossy(&out).contains("Connection: close\r\n\r\n"));
+        }
+    }
+
+    #[test]
+    fn what_is_not_plain_is_handed_over_whole() {
+        for odd in [
+            "PUT / HTTP/1.1\r\n\r\n",
+            "GET http://x/ HTTP/1.1\r\n\r\n",
+            "GET /\"x HTTP/1.1\r\n\r\n",
+            "GET / HTTP/1.1\r\nUpgrade: h2c\r\n\r\n",
+            "GET / HTTP/1.1\r\nContent-Length: 1\r\n\r\nx",
+            "POST / HTTP/1.1\r\nExpect: 100-continue\r\nContent-Length: 3\r\n\r\n",
+            "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc",
+            "POST / HTTP/1.1\r\nContent-Length: 10001\r\n\r\n",
+            "POST / HTTP/1.1\r\nContent-Length: 99999999999999999999\r\n\r\n",
+            "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        ] {
+            let input = [GET, odd.as_bytes()].concat();
+            let (progress, _) = run(&input, TURN);
+            assert_eq!(progress, Progress { consumed: GET.len(), answered: 1, next: Next::HandOver }, "{odd:?}");
+        }
+    }
+
+    #[test]
+    fn output_is_offered_before_it_grows_without_bound() {
+        let (progress, out) = run(&GET.repeat(1_000), Turn { requests_left: u32::MAX, ..TURN });
+        assert_eq!(progress.next, Next::Write);
+        assert!((OUTPUT_HIGH..OUTPUT_HIGH + 1_024).contains(&out.len()), "{}", out.len());
+        assert_eq!(progress.consumed, GET.len() * usize::try_from(progress.answered).unwrap());
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_are_lost_or_made_up(input in proptest::collection::vec(any::<u8>(), 0..300), before: bool) {
+            let input = if before { [GET, &input].concat() } else { input };
+            let (progress, out) = run(&input, TURN);
+            prop_assert!(progress.consumed <= input.len());
+            prop_assert_eq!(progress.answered == 0, out.is_empty());
+        }
+
+        #[test]
+        fn pieces_are_answered_like_the_whole(cut in 0..3 * (GET.len() + POST.len())) {
+            let input = [GET, POST].concat().repeat(3);
+            let (first, mut out) = run(&input[..cut], TURN);
+            let (rest, more) = run(&input[first.consumed..], TURN);
+            out.extend(more);
+            prop_assert_eq!(out, run(&input, TURN).1);
+            prop_assert_eq!(first.answered + rest.answered, 6);
+        }
+    }
 }

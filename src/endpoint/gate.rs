@@ -9,9 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 #[derive(Debug)]
 pub(super) struct Gate {
     taken: AtomicUsize,
-    places: usize,
+    places: AtomicUsize,
     /// 0: as many as there are.
-    places_per_client: usize,
+    places_per_client: AtomicUsize,
     clients: Mutex<HashMap<Client, usize>>,
 }
 
@@ -21,12 +21,19 @@ pub(super) struct Client(IpAddr);
 
 impl Gate {
     pub(super) fn new(places: usize, places_per_client: usize) -> Self {
+        let (places, places_per_client) = (AtomicUsize::new(places), AtomicUsize::new(places_per_client));
         Gate { taken: AtomicUsize::new(0), places, places_per_client, clients: Mutex::default() }
+    }
+
+    /// Changes the limits for those who come from now on.
+    pub(super) fn resize(&self, places: usize, places_per_client: usize) {
+        self.places.store(places, Relaxed);
+        self.places_per_client.store(places_per_client, Relaxed);
     }
 
     /// Takes a place; `false` when this one is beyond the limit, and somebody should make room.
     pub(super) fn enter(&self) -> bool {
-        self.taken.fetch_add(1, Relaxed) < self.places
+        self.taken.fetch_add(1, Relaxed) < self.places.load(Relaxed)
     }
 
     pub(super) fn leave(&self) {
@@ -35,13 +42,14 @@ impl Gate {
 
     /// Takes one of the client's places. `Err` when it has them all; `Ok(None)` when clients are not counted.
     pub(super) fn enter_client(&self, address: SocketAddr) -> Result<Option<Client>, ()> {
-        if self.places_per_client == 0 {
+        let share = self.places_per_client.load(Relaxed);
+        if share == 0 {
             return Ok(None);
         }
         let client = Client::of(address);
         let mut clients = self.clients();
         let taken = clients.entry(client).or_default();
-        if *taken >= self.places_per_client {
+        if *taken >= share {
             return Err(());
         }
         *taken += 1;

@@ -2,7 +2,7 @@
 
 use super::connection::linger;
 use super::fast::has_token;
-use super::service::Service;
+use super::limits::Limits;
 use super::stats::{Event, Shard};
 use super::timer::Deadline;
 use super::worker::{Activity, Phase, Worker};
@@ -30,14 +30,18 @@ pub(super) async fn serve(
     worker: &Arc<Worker>,
     activity: Arc<Activity>,
 ) {
-    let limits = worker.service.limits.clone();
+    let limits = worker.service().limits.clone();
     let shared =
         Arc::new(Shared { worker: worker.clone(), activity: activity.clone(), served: AtomicU32::new(served) });
     let begun = if read.is_empty() && served > 0 { limits.idle } else { limits.header_read };
+    if !read.is_empty() {
+        activity.set(Phase::Reading, worker.millis(monotonic()));
+    }
     let io = Guarded {
         stream,
         read: Bytes::from(read),
         deadline: Deadline::after(monotonic(), begun),
+        limits: limits.clone(),
         write_began: false,
         shared: shared.clone(),
     };
@@ -48,11 +52,11 @@ pub(super) async fn serve(
         .header_read_timeout(None)
         .max_headers(limits.max_headers)
         .max_header_size(limits.max_header)
-        .max_buf_size(2 * super::Limits::MAX_HEADER)
-        .serve_connection(TokioIo::new(io), Served { service: worker.service.clone(), shared });
+        .max_buf_size(2 * Limits::MAX_HEADER)
+        .serve_connection(TokioIo::new(io), Served(shared));
     let result = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
     match result {
-        Err(error) if error.is_parse() => worker.service.shard.event(Event::HttpError),
+        Err(error) if error.is_parse() => worker.shard.event(Event::HttpError),
         Err(_) => return,
         Ok(()) => {}
     }
@@ -72,15 +76,12 @@ impl Shared {
     }
 
     fn shard(&self) -> &Shard {
-        &self.worker.service.shard
+        &self.worker.shard
     }
 }
 
 /// The service with the rules about when a connection ends.
-struct Served {
-    service: Service,
-    shared: Arc<Shared>,
-}
+struct Served(Arc<Shared>);
 
 impl hyper::service::Service<Request<Incoming>> for Served {
     type Response = Response<Full<Bytes>>;
@@ -88,7 +89,8 @@ impl hyper::service::Service<Request<Incoming>> for Served {
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let (service, shared) = (self.service.clone(), self.shared.clone());
+        let shared = self.0.clone();
+        let service = shared.worker.service();
         shared.set(Phase::Busy);
         Box::pin(async move {
             // hyper says nothing about the connection to an HTTP/1.0 client that it is about to leave.
@@ -114,6 +116,7 @@ struct Guarded {
     stream: TcpStream,
     read: Bytes,
     deadline: Deadline,
+    limits: Arc<Limits>,
     /// A write is waiting for the client; the deadline is that of the write.
     write_began: bool,
     shared: Arc<Shared>,
@@ -124,27 +127,26 @@ impl Guarded {
     fn received(&mut self) {
         if matches!(self.shared.activity.phase(), Phase::Fresh | Phase::Idle) {
             self.shared.set(Phase::Reading);
-            self.deadline.set(monotonic(), self.shared.worker.service.limits.header_read);
+            self.deadline.set(monotonic(), self.limits.header_read);
         }
     }
 
     /// Notes that octets have gone to the client, or that the client keeps us waiting.
     fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        let limits = &self.shared.worker.service.limits;
         match written {
             Poll::Ready(result) => {
                 self.write_began = false;
                 if self.shared.activity.phase() == Phase::Sending {
                     self.shared.set(Phase::Idle);
                 }
-                self.deadline.set(monotonic(), limits.idle);
+                self.deadline.set(monotonic(), self.limits.idle);
                 Poll::Ready(result)
             }
             Poll::Pending => {
                 if !self.write_began {
                     self.write_began = true;
                     self.shared.set(Phase::Sending);
-                    self.deadline.set(monotonic(), limits.write);
+                    self.deadline.set(monotonic(), self.limits.write);
                 }
                 self.deadline.poll(cx).map(|()| {
                     self.shared.shard().event(Event::WriteTimeout);

@@ -6,7 +6,7 @@ use super::mount::{Mounts, path_of};
 use super::reply::{DateCache, Reply};
 use super::source::{Answer, Freshness, Live, OnDemand, Source};
 use super::stats::{Event, MethodKind, Outcome, Shard};
-use crate::ocsp::{ErrorStatus, GetError, Request, decode_get_path};
+use crate::ocsp::{ErrorStatus, GetError, HashAlgorithm, Request, decode_get_path};
 use crate::time::{Clock, Timestamp};
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -47,8 +47,9 @@ pub(super) enum Body<'a> {
 pub(super) enum Decision {
     /// This is the answer; the signed part is in [`Scratch::signed`].
     Reply(Reply),
-    /// Ask the [`OnDemand`]; a GET's request is in [`Scratch::decoded`], a POST's is its body.
-    OnDemand,
+    /// Ask the [`OnDemand`]; a GET's request is in [`Scratch::decoded`], a POST's is its body. Nothing has been counted:
+    /// the fast path leaves such a request to hyper, which decides once more. The hash is that of the first CertID.
+    OnDemand(Option<HashAlgorithm>),
 }
 
 /// Buffers that one thread uses again and again.
@@ -65,7 +66,7 @@ thread_local! {
 }
 
 impl Core {
-    /// Decides about `ask`. Asks the source, which holds no lock; counts nothing but the CertID's hash.
+    /// Decides about `ask`. Asks the source, and counts the CertID's hash and the status when there is a reply.
     pub(super) fn decide(&self, ask: &Ask<'_>, now: Timestamp, scratch: &mut Scratch, shard: &Shard) -> Decision {
         let malformed = Decision::Reply(Reply::Refused(ErrorStatus::MalformedRequest));
         let Scratch { decoded, signed, .. } = scratch;
@@ -89,14 +90,15 @@ impl Core {
             Ok(request) => request,
             Err(error) => return Decision::Reply(Reply::Refused(error.status())),
         };
-        shard.hash(request.first.hash);
         signed.clear();
-        match self.source.answer(&request, now, signed) {
-            Answer::Ready(freshness) => Decision::Reply(cacheable(ask, &freshness, signed, now, shard)),
-            Answer::Refused(status) => Decision::Reply(Reply::Refused(status)),
-            Answer::OnDemand if self.on_demand.is_some() => Decision::OnDemand,
-            Answer::OnDemand => Decision::Reply(Reply::Refused(ErrorStatus::Unauthorized)),
-        }
+        let reply = match self.source.answer(&request, now, signed) {
+            Answer::Ready(freshness) => cacheable(ask, &freshness, signed, now, shard),
+            Answer::Refused(status) => Reply::Refused(status),
+            Answer::OnDemand if self.on_demand.is_some() => return Decision::OnDemand(request.first.hash),
+            Answer::OnDemand => Reply::Refused(ErrorStatus::Unauthorized),
+        };
+        shard.hash(request.first.hash);
+        Decision::Reply(reply)
     }
 }
 

@@ -72,6 +72,21 @@ pub(super) fn share(listener: &TcpListener, workers: usize) -> io::Result<Vec<Tc
     (0..workers).map(|_| listener.try_clone()).collect()
 }
 
+/// Raises the soft limit on open files to `wanted`, if the hard limit allows; gives what the limit is then.
+pub(super) fn open_files(wanted: usize) -> usize {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
+    let mut current = limit.current.unwrap_or(u64::MAX);
+    if current < wanted {
+        let raised = limit.maximum.unwrap_or(u64::MAX).min(wanted);
+        if setrlimit(Resource::Nofile, Rlimit { current: Some(raised), ..limit }).is_ok() {
+            current = raised;
+        }
+    }
+    usize::try_from(current).unwrap_or(usize::MAX)
+}
+
 /// A bound socket.
 fn socket(address: SocketAddr, reuse_port: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;

@@ -7,6 +7,8 @@ use tokio::task::AbortHandle;
 /// How many connections are looked at to find the one to close. A sample is enough: when there is a crowd of silent
 /// clients, the sample is full of them.
 const SAMPLE: usize = 64;
+/// How many samples are taken where all connections in the first are at work.
+const MAX_SAMPLES: usize = 16;
 
 /// What a connection is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,9 +106,13 @@ impl Registry {
         self.open
     }
 
-    /// Of the next few connections, the one that has waited for its client for longest, to be aborted. Its slot stays
-    /// taken until its task has ended, but it is not offered twice.
+    /// Of the next few connections, the one that has waited for its client for longest, to be aborted; `None` when all
+    /// that were looked at are at work. Its slot stays taken until its task has ended, but it is not offered twice.
     pub(super) fn take_idlest(&mut self) -> Option<AbortHandle> {
+        (0..MAX_SAMPLES).find_map(|_| self.take_idlest_of_sample())
+    }
+
+    fn take_idlest_of_sample(&mut self) -> Option<AbortHandle> {
         let len = self.slots.len();
         let sample = (0..len.min(SAMPLE)).map(|n| (self.cursor + n) % len);
         let idlest = sample
@@ -116,7 +122,7 @@ impl Registry {
                 (waits && entry.task.is_some()).then(|| (entry.activity.since(), slot))
             })
             .min();
-        self.cursor = self.cursor.wrapping_add(SAMPLE).checked_rem(len).unwrap_or(0);
+        self.cursor = (self.cursor + SAMPLE).checked_rem(len).unwrap_or(0);
         let (_, slot) = idlest?;
         self.slots.get_mut(slot)?.as_mut()?.task.take()
     }
@@ -128,5 +134,47 @@ impl Registry {
             .filter(|e| wanted(e.activity.phase(), now.saturating_sub(e.activity.since())))
             .filter_map(|e| e.task.take())
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_one_that_has_waited_longest_is_closed_and_none_at_work() {
+        let mut registry = Registry::default();
+        assert!(registry.take_idlest().is_none());
+        let phases = [Phase::Busy, Phase::Idle, Phase::Reading, Phase::Fresh, Phase::Sending];
+        let mut tasks = Vec::new();
+        for (phase, since) in phases.into_iter().cycle().zip((0..500u64).rev()) {
+            let activity = Arc::new(Activity::fresh(0));
+            activity.set(phase, since);
+            assert_eq!((activity.phase(), activity.since()), (phase, since));
+            let slot = registry.insert(activity);
+            tasks.push(tokio::spawn(std::future::pending::<()>()));
+            registry.set_task(slot, tasks[slot].abort_handle());
+        }
+        // The first sample is of slots 0 to 63; 63 is a Fresh one and the youngest in time since, 500 - 1 - 63.
+        let first = registry.take_idlest().unwrap();
+        assert_eq!(first.id(), tasks[63].abort_handle().id());
+        let mut taken = 1;
+        while registry.take_idlest().is_some() {
+            taken += 1;
+        }
+        assert_eq!(taken, 300, "all that wait, each once");
+        assert_eq!(registry.open(), 500);
+    }
+
+    #[test]
+    fn a_slot_is_used_again() {
+        let mut registry = Registry::default();
+        let slots: Vec<_> = (0..3).map(|_| registry.insert(Arc::new(Activity::fresh(0)))).collect();
+        assert_eq!(slots, [0, 1, 2]);
+        registry.remove(1);
+        registry.remove(1);
+        assert_eq!(registry.open(), 2);
+        assert_eq!(registry.insert(Arc::new(Activity::fresh(0))), 1);
+        assert_eq!(registry.insert(Arc::new(Activity::fresh(0))), 3);
     }
 }

@@ -11,8 +11,11 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::watch;
 
+/// File descriptors left for everything but connections: segments, status files, the admin listener, runtimes.
+const OTHER_FILES: usize = 256;
+
 /// How the endpoint is run. The limits are the [`Service`]'s.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Settings {
     /// Addresses to listen on; port 0 leaves the choice to the system. IPv6 addresses take no IPv4 connections: name
     /// `0.0.0.0:80` and `[::]:80` for both.
@@ -21,11 +24,18 @@ pub struct Settings {
     pub sockets: Vec<TcpListener>,
     /// Worker threads, each with a listening socket of its own per address; 0 means one per core.
     pub workers: usize,
-    /// Leave every request to hyper. The answers are the same and cost about a sixth more; for comparison and for doubt.
-    pub no_fast_path: bool,
+    /// Answer plain requests without hyper. The answers are the same and cost about a sixth less; turn it off for
+    /// comparison, and in doubt.
+    pub fast_path: bool,
     /// Listen even where another process, or an older server of this one, listens already, and share the port with it:
     /// for taking over without a gap.
     pub share_port: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings { listen: Vec::new(), sockets: Vec::new(), workers: 0, fast_path: true, share_port: false }
+    }
 }
 
 /// Starts servers.
@@ -33,12 +43,13 @@ pub struct Settings {
 pub struct Server;
 
 /// A running server. Dropping it stops the server at once; [`Handle::shutdown`] stops it well.
-#[derive(Debug)]
 pub struct Handle {
     addresses: Vec<SocketAddr>,
     stats: Stats,
     stop: watch::Sender<Stop>,
-    workers: Vec<JoinHandle<()>>,
+    gate: Arc<Gate>,
+    workers: Vec<Arc<Worker>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Server {
@@ -68,13 +79,20 @@ impl Server {
             return Err(StartError::Nowhere);
         }
         let stats = Stats::new(count);
-        let gate = Arc::new(Gate::new(service.limits.max_connections, service.limits.max_connections_per_client));
-        let mut handle =
-            Handle { addresses, stats: stats.clone(), stop: watch::Sender::new(None), workers: Vec::new() };
+        let mut handle = Handle {
+            gate: Arc::new(Gate::new(places(service, count, &addresses), service.limits.max_connections_per_client)),
+            addresses,
+            stats: stats.clone(),
+            stop: watch::Sender::new(None),
+            workers: Vec::new(),
+            threads: Vec::new(),
+        };
         for (index, sockets) in listeners.into_iter().enumerate() {
-            let worker = Worker::new(service.for_worker(&stats, index), gate.clone(), !settings.no_fast_path);
-            let thread = spawn(index, worker, sockets, handle.stop.subscribe());
-            handle.workers.push(thread.map_err(|source| StartError::Worker { index, source })?);
+            let service = service.for_worker(&stats, index);
+            let worker = Arc::new(Worker::new(service, handle.gate.clone(), settings.fast_path));
+            let thread = spawn(index, worker.clone(), sockets, handle.stop.subscribe());
+            handle.threads.push(thread.map_err(|source| StartError::Worker { index, source })?);
+            handle.workers.push(worker);
         }
         Ok(handle)
     }
@@ -93,7 +111,17 @@ impl Handle {
 
     /// Whether every worker is at work. A worker never ends before it is told to.
     pub fn is_running(&self) -> bool {
-        self.workers.iter().all(|worker| !worker.is_finished())
+        self.threads.iter().all(|thread| !thread.is_finished())
+    }
+
+    /// Lets `service` answer every request that is read from now on, with its mounts and limits, for a new configuration.
+    /// No connection is closed; deadlines that run already are kept. Counters go on.
+    pub fn replace(&self, service: &Service) {
+        let places = places(service, self.workers.len(), &self.addresses);
+        self.gate.resize(places, service.limits.max_connections_per_client);
+        for (index, worker) in self.workers.iter().enumerate() {
+            worker.set_service(service.for_worker(&self.stats, index));
+        }
     }
 
     /// Tells the workers to stop, and returns at once: no connection is accepted any more, idle ones are closed, a
@@ -105,11 +133,17 @@ impl Handle {
     /// Stops and waits until the last worker has ended, a little more than `grace` at most. Blocks.
     pub fn shutdown(mut self, grace: Duration) {
         self.stop(grace);
-        for worker in self.workers.drain(..) {
-            if worker.join().is_err() {
+        for thread in self.threads.drain(..) {
+            if thread.join().is_err() {
                 tracing::error!("a worker of the endpoint panicked");
             }
         }
+    }
+}
+
+impl std::fmt::Debug for Handle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Handle").field("addresses", &self.addresses).field("workers", &self.threads.len()).finish()
     }
 }
 
@@ -119,9 +153,25 @@ impl Drop for Handle {
     }
 }
 
+/// How many connections there can be: as many as `service` wants, or fewer where the limit on open files cannot be raised
+/// so far.
+fn places(service: &Service, workers: usize, addresses: &[SocketAddr]) -> usize {
+    let wanted = service.limits.max_connections;
+    let others = workers.saturating_mul(addresses.len()).saturating_add(OTHER_FILES);
+    let possible = listen::open_files(wanted.saturating_add(others)).saturating_sub(others).max(1);
+    if possible < wanted {
+        tracing::warn!(
+            max_connections = wanted,
+            possible,
+            "the limit on open files allows fewer connections than configured; raise it (ulimit -Hn, LimitNOFILE=)"
+        );
+    }
+    possible.min(wanted)
+}
+
 fn spawn(
     index: usize,
-    worker: Worker,
+    worker: Arc<Worker>,
     sockets: Vec<TcpListener>,
     stop: watch::Receiver<Stop>,
 ) -> std::io::Result<JoinHandle<()>> {
@@ -131,6 +181,6 @@ fn spawn(
         sockets.into_iter().map(tokio::net::TcpListener::from_std).collect::<std::io::Result<Vec<_>>>()?
     };
     std::thread::Builder::new().name(format!("endpoint-{index}")).spawn(move || {
-        runtime.block_on(Arc::new(worker).run(listeners, stop));
+        runtime.block_on(worker.run(listeners, stop));
     })
 }

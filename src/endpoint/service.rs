@@ -119,14 +119,15 @@ impl Service {
             let decision = self.core.decide(&ask, now, scratch, &self.shard);
             let bytes = match decision {
                 Decision::Reply(Reply::Signed(_)) => Bytes::copy_from_slice(&scratch.signed),
-                Decision::OnDemand if method != MethodKind::Post => Bytes::copy_from_slice(&scratch.decoded),
+                Decision::OnDemand(_) if method != MethodKind::Post => Bytes::copy_from_slice(&scratch.decoded),
                 _ => Bytes::new(),
             };
             (decision, bytes)
         });
         let (reply, signed, outcome) = match decision {
             Decision::Reply(reply) => (reply, signed, Outcome::of(&reply)),
-            Decision::OnDemand => {
+            Decision::OnDemand(hash) => {
+                self.shard.hash(hash);
                 let der = if method == MethodKind::Post { body.clone().unwrap_or_default() } else { signed };
                 let live = self.sign(der, now).await;
                 let (reply, signed) = live_reply(&ask, live, self.core.clock.now(), &self.shard);

@@ -4,8 +4,9 @@ use super::gate::{Client, Gate};
 use super::registry::Registry;
 pub(super) use super::registry::{Activity, Phase};
 use super::service::Service;
-use super::stats::Event;
+use super::stats::{Event, Shard};
 use crate::time::monotonic;
+use arc_swap::ArcSwap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -25,8 +26,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// What the connections of a worker share.
 pub(super) struct Worker {
-    pub service: Service,
+    pub shard: Arc<Shard>,
     pub fast_path: bool,
+    service: ArcSwap<Service>,
     gate: Arc<Gate>,
     registry: Mutex<Registry>,
     draining: AtomicBool,
@@ -46,13 +48,24 @@ pub(super) type Stop = Option<Duration>;
 impl Worker {
     pub(super) fn new(service: Service, gate: Arc<Gate>, fast_path: bool) -> Self {
         Worker {
-            service,
+            shard: service.shard.clone(),
             fast_path,
+            service: ArcSwap::from_pointee(service),
             gate,
             registry: Mutex::default(),
             draining: AtomicBool::new(false),
             began: monotonic(),
         }
+    }
+
+    /// What answers the next request.
+    pub(super) fn service(&self) -> Arc<Service> {
+        self.service.load_full()
+    }
+
+    /// From now on, `service` answers.
+    pub(super) fn set_service(&self, service: Service) {
+        self.service.store(Arc::new(service));
     }
 
     /// Whether every answer is the last of its connection.
@@ -111,17 +124,17 @@ impl Worker {
     /// Starts serving a connection, or closes it when there is no place for it.
     fn admit(self: &Arc<Self>, stream: TcpStream, from: SocketAddr) {
         let Ok(client) = self.gate.enter_client(from) else {
-            return self.service.shard.event(Event::RefusedClient);
+            return self.shard.event(Event::RefusedClient);
         };
         if !self.gate.enter() && !self.evict() {
             self.gate.leave();
             client.into_iter().for_each(|client| self.gate.leave_client(client));
-            return self.service.shard.event(Event::RefusedFull);
+            return self.shard.event(Event::RefusedFull);
         }
         let activity = Arc::new(Activity::fresh(self.millis(monotonic())));
         let slot = self.registry().insert(activity.clone());
         let place = Place { worker: self.clone(), client, slot };
-        self.service.shard.event(Event::Opened);
+        self.shard.event(Event::Opened);
         let task = tokio::spawn(async move {
             let place = place;
             super::connection::serve(stream, place.worker.clone(), activity).await;
@@ -134,7 +147,7 @@ impl Worker {
         let idlest = self.registry().take_idlest();
         if let Some(idlest) = &idlest {
             idlest.abort();
-            self.service.shard.event(Event::Evicted);
+            self.shard.event(Event::Evicted);
         }
         idlest.is_some()
     }
@@ -148,9 +161,9 @@ impl Drop for Place {
             worker.gate.leave_client(client);
         }
         worker.gate.leave();
-        worker.service.shard.event(Event::Closed);
+        worker.shard.event(Event::Closed);
         if std::thread::panicking() {
-            worker.service.shard.event(Event::Panicked);
+            worker.shard.event(Event::Panicked);
         }
     }
 }
@@ -170,7 +183,7 @@ async fn accept(worker: Arc<Worker>, listener: TcpListener, mut stop: watch::Rec
             }
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
-                worker.service.shard.event(Event::AcceptError);
+                worker.shard.event(Event::AcceptError);
                 if !std::mem::replace(&mut failing, true) {
                     tracing::warn!(%error, "cannot accept connections; raise the limit on open files (ulimit -n, LimitNOFILE=) or lower max_connections");
                 }

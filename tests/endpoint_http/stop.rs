@@ -4,7 +4,7 @@ use super::util::*;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use stillgood::endpoint::{Limits, Server, Service, Settings, StartError};
+use stillgood::endpoint::{Event, Limits, Mounts, Server, Service, Settings, StartError};
 
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -18,7 +18,9 @@ fn a_stop_answers_what_has_been_asked() {
         let server = serve(&service(), fast);
         let address = server.addresses()[0];
         let mut waiting: Vec<_> = (0..20).map(|_| Client::connect(&server)).collect();
-        waiting.iter_mut().for_each(|client| drop(client.send(&[get(LIVE_SLOW), get(READY)].concat())));
+        for client in &mut waiting {
+            client.send(&[get(LIVE_SLOW), get(READY)].concat());
+        }
         let mut halfway = Client::connect(&server);
         let post = post(READY);
         halfway.send(&post[..40]);
@@ -51,7 +53,9 @@ fn connections_in_the_queue_are_served_before_the_end() {
     for fast in [true, false] {
         let server = serve(&service(), fast);
         let mut clients: Vec<_> = (0..200).map(|_| Client::connect(&server)).collect();
-        clients.iter_mut().for_each(|client| drop(client.send(&get(READY))));
+        for client in &mut clients {
+            client.send(&get(READY));
+        }
         server.shutdown(GRACE);
         for client in &mut clients {
             assert_eq!(client.reply().body, signed(READY));
@@ -110,6 +114,26 @@ fn a_server_takes_over_the_port_of_another() {
     }
     assert!(new.is_running());
     assert_eq!(new.stats().snapshot().hashes()[0], 20);
+}
+
+#[test]
+fn a_new_configuration_holds_from_the_next_request_on_and_closes_nothing() {
+    for fast in [true, false] {
+        let server = serve(&service(), fast);
+        let ask = format!("GET /new/{} HTTP/1.1\r\nHost: x\r\n\r\n", path(READY)).into_bytes();
+        let mut client = Client::connect(&server);
+        assert_eq!(client.ask(&ask).error(), 1);
+        let mut waiting = Client::connect(&server);
+        waiting.send(&get(LIVE_SLOW));
+        std::thread::sleep(SLOW / 3);
+        let limits = Limits { max_connections: 2, ..Limits::default() };
+        server.replace(&service().with_mounts(Mounts::new(["new"]).unwrap()).with_limits(limits));
+        assert_eq!(client.ask(&ask).body, signed(READY));
+        assert_eq!(waiting.reply().body, signed(LIVE_SLOW));
+        assert_eq!(server.stats().snapshot().hashes()[0], 2, "counted on");
+        assert_eq!(Client::connect(&server).ask(&get(READY)).status(), 200);
+        assert_eq!(server.stats().snapshot().event(Event::Evicted), 1);
+    }
 }
 
 #[test]

@@ -110,7 +110,7 @@ pub fn service() -> Service {
 /// A server on a port of the system's choice.
 pub fn serve(service: &Service, fast: bool) -> Handle {
     let listen = vec!["127.0.0.1:0".parse().unwrap()];
-    Server::start(service, Settings { listen, workers: 1, no_fast_path: !fast, ..Settings::default() }).unwrap()
+    Server::start(service, Settings { listen, workers: 1, fast_path: fast, ..Settings::default() }).unwrap()
 }
 
 /// Runs `test` against a server with the fast path and one without.
