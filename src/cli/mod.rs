@@ -1,12 +1,21 @@
 //! The command line: one file per verb.
+//!
+//! Exit codes are a contract, documented in `--help`: 0 fine; 1 looked at and not fine, or failed; 2 the command line
+//! cannot be understood. `probe` speaks the convention of monitoring plug-ins instead: 0 OK, 1 WARNING, 2 CRITICAL,
+//! 3 UNKNOWN, and 3 for a command line it cannot understand.
 
+mod check;
 mod demo;
+mod inspect;
 mod logging;
+mod probe;
 mod running;
 mod serve;
+mod show;
 mod sync;
 
 use clap::{Parser, Subcommand};
+use std::io::Write;
 use std::process::ExitCode;
 
 /// An OCSP responder that serves pre-signed responses from memory and keeps its own signers good.
@@ -31,12 +40,42 @@ struct Cli {
 enum Command {
     Demo(demo::Args),
     Serve(serve::Args),
+    Check(check::Args),
+    Inspect(inspect::Args),
+    Probe(probe::Args),
 }
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    match Cli::parse().command {
+    let command = match Cli::try_parse() {
+        Ok(cli) => cli.command,
+        Err(error) => {
+            // A monitoring system reads 2 as CRITICAL; a slip in its configuration is UNKNOWN.
+            let probing = std::env::args_os().nth(1).is_some_and(|verb| verb == "probe");
+            let _ = error.print();
+            return match error.exit_code() {
+                0 => ExitCode::SUCCESS,
+                _ if probing => ExitCode::from(probe::UNKNOWN),
+                _ => ExitCode::from(2),
+            };
+        }
+    };
+    match command {
         Command::Demo(args) => demo::run(&args),
         Command::Serve(args) => serve::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Probe(args) => probe::run(&args),
     }
+}
+
+/// Prints to standard output. A closed pipe (`| head`) is not an error worth a panic.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+}
+
+/// Prints to standard error.
+fn print_error(text: &str) {
+    let _ = std::io::stderr().lock().write_all(text.as_bytes());
 }

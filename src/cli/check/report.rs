@@ -1,0 +1,277 @@
+//! What `check` found.
+
+use crate::cli::show::relative;
+use crate::config::{Config, Fault, Protocol, RegistrySource};
+use crate::registry::{Document, Issuer, RecordRules, SignerSource, State};
+use crate::signer::{self, files};
+use crate::status::{self, Source};
+use crate::time::Timestamp;
+use crate::x509::crl::Freshness;
+use std::fmt::Write;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+/// Everything that was found; the form of `--json`.
+#[derive(Debug, Default, serde::Serialize)]
+pub(super) struct Report {
+    /// No fault.
+    pub(super) ok: bool,
+    /// What must be mended.
+    pub(super) faults: Vec<Fault>,
+    /// What should be looked at.
+    pub(super) warnings: Vec<Fault>,
+    /// The generation of the registry, if one could be read.
+    pub(super) generation: Option<u64>,
+    /// The issuers that would be served.
+    pub(super) issuers: Vec<IssuerReport>,
+    /// Ids that are retired.
+    pub(super) retired: Vec<String>,
+}
+
+/// One issuer that would be served.
+#[derive(Debug, serde::Serialize)]
+pub(super) struct IssuerReport {
+    id: String,
+    state: &'static str,
+    profile: &'static str,
+    subject: String,
+    signer: String,
+    certificates: Option<u64>,
+    revoked: Option<u64>,
+}
+
+impl Report {
+    /// Reads everything.
+    pub(super) fn of(config: &Config, now: Timestamp) -> Self {
+        let mut report = Report { warnings: config.warnings.clone(), ..Report::default() };
+        enrolments(config, &mut report);
+        if let RegistrySource::File(file) = &config.registry.source {
+            registry(config, file, now, &mut report);
+        }
+        report.ok = report.faults.is_empty();
+        report
+    }
+
+    /// The last lines for people.
+    pub(super) fn summary(&self, config: &Path) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        for issuer in &self.issuers {
+            let IssuerReport { id, state, profile, subject, signer, .. } = issuer;
+            let _ = writeln!(out, "{id}: {state}, {profile}, {subject}; signer {signer}{}", issuer.counts());
+        }
+        let count = |n: usize, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
+        let _ = writeln!(
+            out,
+            "{}: {}, {}, {} to serve, {} retired",
+            config.display(),
+            count(self.faults.len(), "error"),
+            count(self.warnings.len(), "warning"),
+            count(self.issuers.len(), "issuer"),
+            self.retired.len()
+        );
+        out
+    }
+}
+
+impl IssuerReport {
+    fn counts(&self) -> String {
+        match (self.certificates, self.revoked) {
+            (Some(all), Some(revoked)) => format!("; {all} certificates listed, {revoked} of them revoked"),
+            _ => String::new(),
+        }
+    }
+}
+
+fn registry(config: &Config, file: &Path, now: Timestamp, report: &mut Report) {
+    let bytes = match read(file, crate::registry::MAX_LEN) {
+        Ok(bytes) => bytes,
+        Err(e) => {
+            report.faults.push(Fault::of_file(file, format!("the registry cannot be read: {e}")));
+            return;
+        }
+    };
+    let document = match Document::parse(&bytes, file, &RecordRules::of(config)) {
+        Ok(document) => document,
+        Err(faults) => {
+            report.faults.extend(faults.0);
+            return;
+        }
+    };
+    let generation = document.resolve(&mut |path| read(path, files::MAX_CERTIFICATE_FILE_LEN));
+    report.generation = Some(generation.number);
+    report.faults.extend(generation.quarantined.into_iter().flat_map(|q| q.faults));
+    report.warnings.extend(generation.notes);
+    report.retired = generation.tombstones.iter().map(|t| t.id.to_string()).collect();
+    for issuer in &generation.issuers {
+        let found = Looked { file, issuer, now }.at_everything(config, report);
+        report.issuers.push(found);
+    }
+    if generation.issuers.is_empty() {
+        let text = "no issuer is active or disabled and usable: every request will be answered unauthorized";
+        report.warnings.push(Fault::of_file(file, text));
+    }
+}
+
+/// One issuer under the glass.
+struct Looked<'a> {
+    file: &'a Path,
+    issuer: &'a Issuer,
+    now: Timestamp,
+}
+
+impl Looked<'_> {
+    fn told(&self, text: &str) -> Fault {
+        Fault::at(self.file, self.issuer.at, format!("{}: {text}", self.issuer.id))
+    }
+
+    fn at_everything(&self, config: &Config, report: &mut Report) -> IssuerReport {
+        let Issuer { id, state, certificate, response, .. } = self.issuer;
+        if self.now > certificate.not_after() {
+            let text = format!("the CA certificate expired {}", relative(certificate.not_after(), self.now));
+            report.warnings.push(self.told(&text));
+        }
+        let signer = self.at_signer(config, report);
+        let (certificates, revoked) = self.at_status(report).unzip();
+        let subject = certificate.subject();
+        let (state, profile) = (state.name(), response.profile.name());
+        IssuerReport { id: id.to_string(), state, profile, subject, signer, certificates, revoked }
+    }
+
+    fn at_signer(&self, config: &Config, report: &mut Report) -> String {
+        match &self.issuer.signer_source {
+            SignerSource::Files { certificate, key } => self.at_files(certificate, key, report),
+            SignerSource::Enrolled { enrolment, profile } => {
+                if let (Some(Protocol::Local { ca_keys }), State::Active) =
+                    (config.enrolment.get(enrolment).map(|e| &e.protocol), self.issuer.state)
+                {
+                    let key = ca_keys.join(format!("{}.key", self.issuer.id));
+                    if let Err(e) =
+                        files::load_key(&key, self.issuer.signer.rsa_padding, Some(&self.issuer.certificate))
+                    {
+                        report.faults.push(self.told(&format!("the CA key for enrolment {enrolment}: {e}")));
+                    }
+                }
+                format!("ordered from {enrolment} as {profile}")
+            }
+        }
+    }
+
+    fn at_files(&self, certificate: &Path, key: &Path, report: &mut Report) -> String {
+        let loaded = files::load_pair(certificate, key, self.issuer.signer.rsa_padding);
+        let (certificate, key) = match loaded {
+            Ok(pair) => pair,
+            Err(e) => {
+                report.faults.push(self.told(&format!("the signer: {e}")));
+                return "not usable".to_owned();
+            }
+        };
+        let response = &self.issuer.response;
+        match signer::check(&self.issuer.certificate, &certificate, &key, response.profile, self.now) {
+            Ok(facts) => {
+                report.warnings.extend(facts.warnings.iter().map(|w| self.told(&w.to_string())));
+                let left = facts.not_after.since(self.now);
+                if left < response.validity.saturating_add(response.refresh) {
+                    let text = format!(
+                        "the signer's certificate ends {}, and a response must not outlive it: answers become shorter; renew it",
+                        relative(facts.not_after, self.now)
+                    );
+                    report.warnings.push(self.told(&text));
+                }
+                let ends = relative(facts.not_after, self.now);
+                format!("{} ({}, ends {ends})", certificate.subject(), facts.algorithm.name())
+            }
+            Err(refused) => {
+                report.faults.extend(refused.faults.iter().map(|f| self.told(&f.to_string())));
+                report.warnings.extend(refused.warnings.iter().map(|w| self.told(&w.to_string())));
+                "not usable".to_owned()
+            }
+        }
+    }
+
+    /// How many certificates the sources list, and how many of them as revoked.
+    fn at_status(&self, report: &mut Report) -> Option<(u64, u64)> {
+        let files = &self.issuer.status;
+        let indexes = files.index.iter().cloned().map(Source::Index);
+        let sources: Vec<Source> = indexes.chain(files.crl.iter().cloned().map(Source::Crl)).collect();
+        let set = match status::load(&self.issuer.certificate, &sources, self.now) {
+            Ok(set) => set,
+            Err(error) => {
+                report.faults.extend(error.faults.iter().map(|f| self.told(&f.to_string())));
+                return None;
+            }
+        };
+        for source in &set.sources {
+            let quarantine = source.quarantine();
+            for bad in &quarantine.first {
+                let text = format!("{}: number {}: {}", self.issuer.id, bad.number, bad.why);
+                report.warnings.push(Fault::of_file(source.source.path(), text));
+            }
+            let more = quarantine.total.saturating_sub(quarantine.first.len() as u64);
+            if more > 0 {
+                let text = format!("{}: and {more} more that cannot be read", self.issuer.id);
+                report.warnings.push(Fault::of_file(source.source.path(), text));
+            }
+            if let status::SourceFacts::Crl(crl) = &source.facts {
+                self.at_crl_dates(crl, source.source.path(), set.may_say_good(self.now), report);
+            }
+        }
+        let revoked = set.entries.iter().filter(|e| e.is_revoked()).count();
+        Some((set.entries.len() as u64, revoked as u64))
+    }
+
+    fn at_crl_dates(&self, crl: &status::CrlFacts, path: &Path, may_say_good: bool, report: &mut Report) {
+        let id = &self.issuer.id;
+        let text = match (crl.freshness(self.now), crl.next_update) {
+            (Freshness::Current, _) => return,
+            (Freshness::Expired, Some(next)) => {
+                format!("{id}: the CRL's nextUpdate {next} was {}", relative(next, self.now))
+            }
+            _ => format!("{id}: the CRL's thisUpdate {} lies in the future", crl.this_update),
+        };
+        let so = if may_say_good { "" } else { "; nothing will be called good until there is a current one" };
+        report.warnings.push(Fault::of_file(path, format!("{text}{so}")));
+    }
+}
+
+/// The files that `[enrolment.*]` names are there.
+fn enrolments(config: &Config, report: &mut Report) {
+    for (name, enrolment) in &config.enrolment {
+        let paths: Vec<&Path> = match &enrolment.protocol {
+            Protocol::Local { ca_keys } => {
+                if !ca_keys.is_dir() {
+                    let text = format!("enrolment.{name}.ca_keys: {} is not a directory", ca_keys.display());
+                    report.faults.push(Fault::of_file(&config.file, text));
+                }
+                continue;
+            }
+            Protocol::Command { command } => {
+                let program = command.first().map(Path::new);
+                program.filter(|p| p.is_absolute()).into_iter().collect()
+            }
+            Protocol::Est { trust, client, .. } => {
+                let client = client.iter().flat_map(|c| [c.certificate.as_path(), c.key.as_path()]);
+                std::iter::once(trust.as_path()).chain(client).collect()
+            }
+            Protocol::Cfssl { auth_key, trust, .. } => {
+                std::iter::once(auth_key.as_path()).chain(trust.as_deref()).collect()
+            }
+        };
+        for path in paths {
+            if let Err(e) = File::open(path) {
+                let text = format!("enrolment.{name}: {}: {e}", path.display());
+                report.faults.push(Fault::of_file(&config.file, text));
+            }
+        }
+    }
+}
+
+fn read(path: &Path, max: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(max as u64 + 1).read_to_end(&mut bytes)?;
+    match bytes.len() > max {
+        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {max} octets"))),
+        false => Ok(bytes),
+    }
+}
