@@ -127,6 +127,35 @@ fn headers_beyond_the_limits_are_431() {
 }
 
 #[test]
+fn a_header_at_the_very_limit_is_answered_or_cut_and_never_kept() {
+    let limits = Limits { header_read: SHORT, idle: Duration::from_secs(60), ..Limits::default() };
+    both(limits.clone(), |server| {
+        for len in limits.max_header - 2..=limits.max_header + 2 {
+            let mut client = Client::connect(server);
+            let began = Instant::now();
+            client.send(format!("{:a<len$}", "GET / HTTP/1.1\r\nX: ").as_bytes());
+            if let Some(reply) = client.try_reply(false) {
+                assert_eq!(reply.status(), 431, "{len}");
+            }
+            assert!(client.is_closed() && began.elapsed() < CUT_BY, "{len}: {:?}", began.elapsed());
+        }
+    });
+}
+
+#[test]
+fn a_body_that_nobody_wants_keeps_no_connection() {
+    both(Limits { idle: SHORT, ..Limits::default() }, |server| {
+        for method in ["PUT", "GET", "DELETE"] {
+            let mut client = Client::connect(server);
+            client.send(format!("{method} / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\nx").as_bytes());
+            assert_eq!(client.reply().status(), if method == "GET" { 200 } else { 405 });
+            let began = Instant::now();
+            assert!(client.is_closed() && began.elapsed() < CUT_BY, "{method}: {:?}", began.elapsed());
+        }
+    });
+}
+
+#[test]
 fn a_target_beyond_the_limit_is_malformed() {
     both(Limits { max_target: 2_000, ..Limits::default() }, |server| {
         let mut client = Client::connect(server);

@@ -98,7 +98,10 @@ fn the_root_greets_and_other_methods_are_told_which_are_allowed() {
             let reply = client.ask(format!("{method} /{} HTTP/1.1\r\nHost: x\r\n\r\n", path(READY)).as_bytes());
             assert_eq!((reply.status(), reply.field("allow")), (405, Some("GET, HEAD, POST")), "{method}");
         }
-        assert_eq!(server.stats().snapshot().requests(MethodKind::Other, Outcome::MethodNotAllowed), 6);
+        for line in ["OPTIONS * HTTP/1.1", "CONNECT x:80 HTTP/1.1", "TRACE / HTTP/1.0"] {
+            assert_eq!(Client::connect(server).ask(format!("{line}\r\n\r\n").as_bytes()).status(), 405, "{line}");
+        }
+        assert_eq!(server.stats().snapshot().requests(MethodKind::Other, Outcome::MethodNotAllowed), 9);
     });
 }
 
