@@ -19,7 +19,7 @@ fn requests(state: &State, e: &mut Exposition) {
     let mut family = e.family(
         "stillgood_requests_total",
         Kind::Counter,
-        "HTTP requests by method and result: ready, on_demand, not_modified, the OCSP error, greeting, method_not_allowed.",
+        "HTTP requests by method and result: ready, onDemand, notModified, greeting, methodNotAllowed or the OCSP error.",
     );
     for method in MethodKind::ALL {
         for outcome in Outcome::ALL {

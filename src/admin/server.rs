@@ -57,14 +57,19 @@ impl Drop for AdminHandle {
 /// If the address cannot be listened on.
 pub fn start(address: SocketAddr, state: Arc<State>) -> Result<AdminHandle, AdminError> {
     let fault = |source| AdminError { address, source };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fault)?;
-    let listener = runtime.block_on(TcpListener::bind(address)).map_err(fault)?;
+    let listener = std::net::TcpListener::bind(address).map_err(fault)?;
+    listener.set_nonblocking(true).map_err(fault)?;
     let address = listener.local_addr().map_err(fault)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fault)?;
     let (stop, stopped) = oneshot::channel::<()>();
     let thread = std::thread::Builder::new()
         .name("admin".into())
         .spawn(move || {
             runtime.block_on(async {
+                let listener = match TcpListener::from_std(listener) {
+                    Ok(listener) => listener,
+                    Err(error) => return tracing::error!(%error, "the admin listener cannot be used"),
+                };
                 tokio::select! {
                     () = accept(listener, state) => {}
                     _ = stopped => {}
