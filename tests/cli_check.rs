@@ -1,0 +1,211 @@
+//! `stillgood check` through the binary: every fault with its place, and the exit code.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+use stillgood::ocsp::{Reason, Serial};
+use stillgood::signer::{KeyKind, SigningKey};
+use stillgood::time::{Clock, SystemClock, Timestamp};
+use stillgood::x509::issue::{Attribute, CertificateSpec, CrlEntry, CrlSpec, name};
+use stillgood::x509::{Certificate, pem};
+
+const INDEX: &str = "V\t20991231235959Z\t\t1A2B\tunknown\t/CN=a\n\
+    R\t20991231235959Z\t20260101000000Z,keyCompromise\t1A2C\tunknown\t/CN=b\n";
+const REGISTRY: &str = r#"{ "generation": 1, "issuers": [
+  { "id": "ca-1", "state": "active", "certificate": "ca.pem",
+    "signer": { "certificate": "ocsp.pem", "key": "ocsp.key" },
+    "status": { "index": "index.txt", "crl": "ca.crl" } },
+  { "id": "old", "state": "retired" } ] }"#;
+
+struct Place {
+    directory: tempfile::TempDir,
+    ca: Certificate,
+    ca_key: SigningKey,
+    now: Timestamp,
+}
+
+impl Place {
+    /// Everything as it should be.
+    fn new() -> Self {
+        let now = SystemClock.now();
+        let (ca_key, _) = SigningKey::generate(KeyKind::EcdsaP256).unwrap();
+        let subject = name(&[(Attribute::CommonName, "Check CA")]);
+        let spec = CertificateSpec::ca(subject, ca_key.spki_der(), serial(1), days(now, -1), days(now, 365));
+        let ca = spec.issue(&ca_key).unwrap();
+        let place = Place { directory: tempfile::tempdir().unwrap(), ca, ca_key, now };
+        place.write("ca.pem", pem::encode("CERTIFICATE", place.ca.der()));
+        place.write("index.txt", INDEX);
+        place.write("issuers.json", REGISTRY);
+        place.write("stillgood.toml", "[registry]\nsource = \"issuers.json\"\n");
+        place.crl(days(now, 7));
+        place.signer(days(now, 30), |spec| spec);
+        place
+    }
+
+    fn write(&self, file: &str, content: impl AsRef<[u8]>) {
+        fs::write(self.path().join(file), content).unwrap();
+    }
+
+    fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    fn crl(&self, next_update: Timestamp) {
+        let spec = CrlSpec {
+            issuer: self.ca.subject_der().to_vec(),
+            this_update: days(self.now, -8),
+            next_update: Some(next_update),
+            entries: vec![CrlEntry {
+                serial: serial(9),
+                revoked_at: days(self.now, -9),
+                reason: Some(Reason::Superseded),
+            }],
+            extensions: vec![CrlSpec::number(1)],
+        };
+        self.write("ca.crl", spec.sign(&self.ca_key).unwrap());
+    }
+
+    fn signer(&self, not_after: Timestamp, change: impl FnOnce(CertificateSpec) -> CertificateSpec) {
+        let (key, pkcs8) = SigningKey::generate(KeyKind::EcdsaP256).unwrap();
+        let subject = name(&[(Attribute::CommonName, "Check OCSP")]);
+        let spki = key.spki_der();
+        let spec = CertificateSpec::ocsp_signer(&self.ca, subject, spki, serial(2), days(self.now, -1), not_after);
+        self.write("ocsp.pem", pem::encode("CERTIFICATE", &change(spec).sign(&self.ca_key).unwrap()));
+        self.write("ocsp.key", &*pkcs8);
+        fs::set_permissions(self.path().join("ocsp.key"), Permissions::from_mode(0o600)).unwrap();
+    }
+
+    fn check(&self, options: &[&str]) -> (Option<i32>, String, String) {
+        let output = Command::new(env!("CARGO_BIN_EXE_stillgood"))
+            .current_dir(self.path())
+            .args(["check", "--config", "stillgood.toml"])
+            .args(options)
+            .output()
+            .unwrap();
+        texts(&output)
+    }
+}
+
+fn texts(output: &Output) -> (Option<i32>, String, String) {
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    (output.status.code(), text(&output.stdout), text(&output.stderr))
+}
+
+fn serial(n: u8) -> Serial {
+    Serial::from_unsigned(&[n]).unwrap()
+}
+
+fn days(now: Timestamp, n: i64) -> Timestamp {
+    Timestamp::from_unix(now.unix() + n * 86_400)
+}
+
+#[test]
+fn what_is_right_is_found_right_and_nothing_is_changed() {
+    let place = Place::new();
+    let listing = || {
+        let mut names: Vec<_> = fs::read_dir(place.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    let before = listing();
+    let (code, out, err) = place.check(&[]);
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+    assert!(
+        out.contains("ca-1: active, rfc9919, CN=Check CA; signer CN=Check OCSP (ecdsa-p256-sha256, ends in "),
+        "{out}"
+    );
+    assert!(out.contains("3 certificates listed, 2 of them revoked"), "{out}");
+    assert!(out.ends_with("stillgood.toml: 0 errors, 0 warnings, 1 issuer to serve, 1 retired\n"), "{out}");
+    assert_eq!(listing(), before);
+}
+
+#[test]
+fn every_fault_is_told_with_file_and_line() {
+    let place = Place::new();
+    place.write("stillgood.toml", "[endpoint]\nlisen = []\n[response]\nvalidity = \"1\"\n");
+    let (code, _, err) = place.check(&[]);
+    assert_eq!(code, Some(1));
+    assert!(
+        err.contains("error: stillgood.toml:2:1: endpoint.lisen is not a known key; did you mean \"listen\"?\n"),
+        "{err}"
+    );
+    assert!(err.contains("error: stillgood.toml:4:12: response.validity: \"1\" is not a duration"), "{err}");
+}
+
+#[test]
+fn faults_of_the_registry_and_of_its_files_are_told_together() {
+    let place = Place::new();
+    let second = r#", { "id": "ca-2", "state": "actve", "status": {} } ] }"#;
+    place.write("issuers.json", REGISTRY.replace(" ] }", second));
+    place.write("ca.crl", "no CRL");
+    place.signer(days(place.now, -1), |spec| spec);
+    let (code, _, err) = place.check(&[]);
+    assert_eq!(code, Some(1));
+    for text in [
+        "error: issuers.json:2:3: ca-1: the signer's certificate expired at ",
+        "error: issuers.json:2:3: ca-1: CRL ca.crl: expected a CRL in PEM (X509 CRL) or DER",
+        "ca-2.state: \"actve\" is not one of \"active\", \"disabled\", \"retired\"; did you mean \"active\"?",
+        "ca-2.certificate is missing; write \"certificate\": ",
+    ] {
+        assert!(err.contains(text), "{text}\n{err}");
+    }
+}
+
+#[test]
+fn a_signer_that_may_not_sign_is_a_fault_and_a_short_life_a_warning() {
+    let place = Place::new();
+    place.signer(days(place.now, 30), |spec| spec.without(&stillgood::x509::issue::ExtensionSpec::ocsp_signing()));
+    let (code, _, err) = place.check(&[]);
+    assert!(code == Some(1) && err.contains("lacks the extended key usage OCSPSigning"), "{err}");
+
+    place.signer(days(place.now, 3), |spec| spec);
+    let (code, _, err) = place.check(&[]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(err.starts_with("warning: issuers.json:2:3: ca-1: the signer's certificate ends in 3d, and"), "{err}");
+
+    fs::set_permissions(place.path().join("ocsp.key"), Permissions::from_mode(0o644)).unwrap();
+    let (code, _, err) = place.check(&[]);
+    assert!(code == Some(1) && err.contains("run `chmod 600 ocsp.key`"), "{err}");
+}
+
+#[test]
+fn expired_lists_and_unreadable_lines_are_warnings() {
+    let place = Place::new();
+    place.crl(days(place.now, -1));
+    place.write("index.txt", format!("{INDEX}nonsense\n"));
+    let (code, _, err) = place.check(&[]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(err.contains("warning: ca.crl: ca-1: the CRL's nextUpdate ") && err.contains(" was 1d ago\n"), "{err}");
+    assert!(err.contains("warning: index.txt: ca-1: number 3: "), "{err}");
+}
+
+#[test]
+fn machines_get_one_json_object() {
+    let place = Place::new();
+    place.write("ca.crl", "no CRL");
+    let (code, out, err) = place.check(&["--json"]);
+    assert_eq!((code, err.as_str()), (Some(1), ""));
+    let json: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&json["ok"], &json["generation"]), (&false.into(), &1.into()));
+    assert_eq!(json["faults"][0]["at"]["line"], 2);
+    assert_eq!((&json["issuers"][0]["id"], &json["retired"][0]), (&"ca-1".into(), &"old".into()));
+}
+
+#[test]
+fn the_effective_configuration_is_printed_and_reads_back() {
+    let place = Place::new();
+    let (code, out, _) = place.check(&["--effective"]);
+    assert!(code == Some(0) && out.contains("\n[response]\nprofile = \"rfc9919\"\n"), "{out}");
+    place.write("stillgood.toml", &out);
+    assert_eq!(place.check(&["--effective"]).1, out);
+}
+
+#[test]
+fn a_command_line_that_cannot_be_understood_is_2() {
+    let run = |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_stillgood")).args(args).output().unwrap().status.code();
+    assert_eq!(run(&["check"]), Some(2));
+    assert_eq!(run(&["chek"]), Some(2));
+    assert_eq!(run(&["check", "--help"]), Some(0));
+    assert_eq!(run(&["check", "--config", "/nonexistent"]), Some(1));
+}
