@@ -290,7 +290,7 @@ impl<'a> Section<'a> {
 
 /// `; did you mean "x"?` when a known name is close, else nothing.
 pub(crate) fn did_you_mean<'n>(text: &str, known: impl Iterator<Item = &'n str>) -> String {
-    let allowed = ((text.chars().count() + 2) / 3).clamp(1, 3); // two letters exchanged count as two
+    let allowed = text.chars().count().div_ceil(3).clamp(1, 3); // two letters exchanged count as two
     known
         .map(|name| (distance(text, name), name))
         .filter(|(d, _)| *d <= allowed)

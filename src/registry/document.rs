@@ -1,6 +1,6 @@
 //! The whole document: JSON in, records and quarantine out; then the certificates.
 
-use super::record::{self, Content, Record, RecordRules};
+use super::record::{self, Content, Live, Record, RecordRules};
 use super::{Generation, Issuer, IssuerId, Quarantined, State, Tombstone, TombstoneCause};
 use crate::config::document::{Collector, Members, Node};
 use crate::config::{Fault, Faults, Lines, Position};
@@ -121,12 +121,11 @@ impl Document {
         let mut keys: HashMap<IssuerHashes, IssuerId> = HashMap::new();
         for (index, record) in std::mem::take(&mut self.records) {
             let Record { id, at, content, notes: own } = record;
-            let Content::Live { state, certificate: file, certificate_at, signer_source, status, signer, response } =
-                content
-            else {
+            let Content::Live(live) = content else {
                 tombstones.push(Tombstone { id, cause: TombstoneCause::Retired, generation: self.number });
                 continue;
             };
+            let Live { state, certificate: file, certificate_at, signer_source, status, signer, response } = *live;
             let certificate = match ca_certificate(&file, read) {
                 Ok(certificate) => certificate,
                 Err(why) => {

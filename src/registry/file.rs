@@ -7,12 +7,14 @@
 //! * a higher generation, or the same document with other certificates or rules: [`Poll::Changed`];
 //! * a lower generation, or the same generation with another content: refused, the previous one stays. One number is one
 //!   content, or two machines that read at different times would disagree for ever;
+//! * a record that has become unusable: the rest is used, and the issuer is served on as the last good record says, but
+//!   not renewed;
 //! * unreadable, not JSON, too long: refused, the previous one stays. After a restart the previous one is the copy under
 //!   the state directory.
 
 use super::document::Document;
 use super::memory::{MAX_TOMBSTONES, Memory, Vault, read_bounded};
-use super::{Generation, IssuerId, MAX_LEN, RecordRules, Tombstone, TombstoneCause};
+use super::{Generation, Issuer, IssuerId, MAX_LEN, RecordRules, State, Tombstone, TombstoneCause};
 use crate::config::{Fault, Faults};
 use crate::time::Timestamp;
 use crate::x509::Certificate;
@@ -22,6 +24,13 @@ use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+/// Whether a process with this state directory would refuse the document because of what it has seen: why, if so. Changes
+/// nothing.
+pub fn would_refuse(state_dir: &Path, number: u64, document: &[u8]) -> Option<String> {
+    let memory = Vault::look(state_dir).memory().ok().flatten()?;
+    memory.refusal(number, &HEXLOWER.encode(digest(&SHA256, document).as_ref()))
+}
 
 /// What a look at the file brought.
 #[derive(Clone, Debug)]
@@ -126,20 +135,8 @@ impl FileSource {
     fn consider(&mut self, bytes: &[u8]) -> Result<Option<Arc<Generation>>, Faults> {
         let document = Document::parse(bytes, &self.file, &self.rules)?;
         let digest = HEXLOWER.encode(digest(&SHA256, bytes).as_ref());
-        let (number, before) = (document.number(), self.memory.generation);
-        if number < before {
-            let text = format!(
-                "generation {number} is older than {before}, which has been in use; a generation never goes back: to return to an older content, publish it as generation {}",
-                before.saturating_add(1)
-            );
-            return Err(Fault::of_file(&self.file, text).into());
-        }
-        if number == before && !self.memory.digest.is_empty() && digest != self.memory.digest {
-            let text = format!(
-                "generation {number} has been in use with another content; raise \"generation\" to {} with every change",
-                before.saturating_add(1)
-            );
-            return Err(Fault::of_file(&self.file, text).into());
+        if let Some(why) = self.memory.refusal(document.number(), &digest) {
+            return Err(Fault::of_file(&self.file, why).into());
         }
         let ids = document.ids();
         let (mut generation, fingerprint) = resolve(document, bytes);
@@ -163,11 +160,32 @@ impl FileSource {
             }
             self.memory = memory;
         }
+        self.serve_on(&mut generation);
         generation.notes.append(&mut self.startup);
         self.fingerprint = fingerprint;
         let generation = Arc::new(generation);
         self.current = Some(Arc::clone(&generation));
         Ok(Some(generation))
+    }
+
+    /// An issuer whose record has become unusable is served on as its last good record says: a slip of the pen must not
+    /// take it off the network. It is not renewed, since nothing says any more that it is active.
+    fn serve_on(&self, generation: &mut Generation) {
+        let Some(previous) = &self.current else { return };
+        for quarantined in &generation.quarantined {
+            let Some(id) = &quarantined.id else { continue };
+            let spoken_of =
+                generation.issuers.iter().any(|i| i.id == *id) || generation.tombstones.iter().any(|t| t.id == *id);
+            if let Some(issuer) = previous.issuers.iter().find(|i| i.id == *id && !spoken_of) {
+                let text =
+                    format!("{id}: its record cannot be used; until a restart it is served as before, and not renewed");
+                generation.notes.push(match quarantined.faults.first().and_then(|f| f.at) {
+                    Some(at) => Fault::at(&self.file, at, text),
+                    None => Fault::of_file(&self.file, text),
+                });
+                generation.issuers.push(Arc::new(Issuer { state: State::Disabled, ..Issuer::clone(issuer) }));
+            }
+        }
     }
 
     /// Adds the tombstones of before and of what is gone, and notes those that are back.

@@ -25,6 +25,24 @@ pub(super) struct Memory {
     pub(super) tombstones: Vec<Tombstone>,
 }
 
+impl Memory {
+    /// Why a document with this number and digest must not follow, if so.
+    pub(super) fn refusal(&self, number: u64, digest: &str) -> Option<String> {
+        let before = self.generation;
+        let next = before.saturating_add(1);
+        if number < before {
+            return Some(format!(
+                "generation {number} is older than {before}, which has been in use; a generation never goes back: to return to an older content, publish it as generation {next}"
+            ));
+        }
+        (number == before && !self.digest.is_empty() && digest != self.digest).then(|| {
+            format!(
+                "generation {number} has been in use with another content; raise \"generation\" to {next} with every change"
+            )
+        })
+    }
+}
+
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Stored {
@@ -50,9 +68,14 @@ pub(super) struct Vault {
 
 impl Vault {
     pub(super) fn open(state_dir: &Path) -> io::Result<Self> {
-        let directory = state_dir.join("registry");
-        fs::create_dir_all(&directory)?;
-        Ok(Vault { directory })
+        let vault = Self::look(state_dir);
+        fs::create_dir_all(&vault.directory)?;
+        Ok(vault)
+    }
+
+    /// Makes nothing; for looking only.
+    pub(super) fn look(state_dir: &Path) -> Self {
+        Vault { directory: state_dir.join("registry") }
     }
 
     fn document_path(&self) -> PathBuf {

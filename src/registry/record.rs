@@ -39,15 +39,19 @@ pub(super) struct Record {
 #[derive(Clone, Debug)]
 pub(super) enum Content {
     Retired,
-    Live {
-        state: State,
-        certificate: PathBuf,
-        certificate_at: Position,
-        signer_source: SignerSource,
-        status: StatusFiles,
-        signer: Signer,
-        response: Response,
-    },
+    Live(Box<Live>),
+}
+
+/// What stands in the record of an active or disabled issuer.
+#[derive(Clone, Debug)]
+pub(super) struct Live {
+    pub(super) state: State,
+    pub(super) certificate: PathBuf,
+    pub(super) certificate_at: Position,
+    pub(super) signer_source: SignerSource,
+    pub(super) status: StatusFiles,
+    pub(super) signer: Signer,
+    pub(super) response: Response,
 }
 
 /// Reads one record; the error is its id, where it has one, and every fault.
@@ -87,7 +91,8 @@ pub(super) fn read(node: &Node, file: &Path, rules: &RecordRules) -> Result<Reco
     let content = match (state, certificate, source) {
         (Some(State::Retired), ..) => Some(Content::Retired),
         (Some(state), Some(certificate), Some(signer_source)) => {
-            Some(Content::Live { state, certificate, certificate_at, signer_source, status, signer, response })
+            let live = Live { state, certificate, certificate_at, signer_source, status, signer, response };
+            Some(Content::Live(Box::new(live)))
         }
         _ => None,
     };

@@ -2,6 +2,7 @@
 
 use crate::cli::show::relative;
 use crate::config::{Config, Fault, Protocol, RegistrySource};
+use crate::registry::file::would_refuse;
 use crate::registry::{Document, Issuer, RecordRules, SignerSource, State};
 use crate::signer::{self, files};
 use crate::status::{self, Source};
@@ -99,6 +100,9 @@ fn registry(config: &Config, file: &Path, now: Timestamp, report: &mut Report) {
             return;
         }
     };
+    if let Some(why) = would_refuse(&config.state_dir, document.number(), &bytes) {
+        report.faults.push(Fault::of_file(file, why));
+    }
     let generation = document.resolve(&mut |path| read(path, files::MAX_CERTIFICATE_FILE_LEN));
     report.generation = Some(generation.number);
     report.faults.extend(generation.quarantined.into_iter().flat_map(|q| q.faults));

@@ -135,14 +135,46 @@ fn retired_and_removed_issuers_are_remembered_over_restarts() {
 }
 
 #[test]
-fn a_quarantined_record_is_not_a_removed_one() {
+fn a_record_that_becomes_unusable_is_served_on_and_not_renewed() {
     let place = Place::new();
     place.write(1, &[("a", "active"), ("b", "active")]);
     let mut source = place.open();
     changed(source.poll(at(1)));
     place.write(2, &[("a", "active"), ("b", "actve")]);
     let generation = changed(source.poll(at(2)));
-    assert_eq!((ids(&generation), generation.quarantined.len(), buried(&generation)), (vec!["a"], 1, vec![]));
+    assert_eq!((ids(&generation), generation.quarantined.len(), buried(&generation)), (vec!["a", "b"], 1, vec![]));
+    assert_eq!(generation.issuers.iter().map(|i| i.state).collect::<Vec<_>>(), [State::Active, State::Disabled]);
+    assert!(generation.notes.iter().any(|n| n.message.contains("b: its record cannot be used; until a restart")));
+    assert!(matches!(source.poll(at(3)), Poll::Unchanged));
+    let restarted = changed(place.open().poll(at(4)));
+    assert_eq!((ids(&restarted), buried(&restarted)), (vec!["a"], vec![]), "quarantined is not removed");
+    place.write(3, &[("a", "active"), ("b", "retired")]);
+    assert_eq!(ids(&changed(source.poll(at(5)))), ["a"]);
+}
+
+#[test]
+fn two_records_of_one_id_do_not_bring_back_the_previous_one() {
+    let place = Place::new();
+    place.write(1, &[("a", "active")]);
+    let mut source = place.open();
+    changed(source.poll(at(1)));
+    place.write(2, &[("a", "active"), ("a", "active")]);
+    assert_eq!(ids(&changed(source.poll(at(2)))), ["a"]);
+}
+
+#[test]
+fn what_would_be_refused_can_be_told_beforehand() {
+    let place = Place::new();
+    let state = place.directory.path().join("state");
+    assert_eq!(would_refuse(&state, 1, b"x"), None);
+    assert!(!state.exists(), "looking makes nothing");
+    place.write(5, &[("a", "active")]);
+    changed(place.open().poll(at(1)));
+    let same = fs::read(place.directory.path().join("r.json")).unwrap();
+    assert_eq!(would_refuse(&state, 5, &same), None);
+    assert!(would_refuse(&state, 5, b"x").is_some_and(|w| w.contains("another content")));
+    assert!(would_refuse(&state, 4, b"x").is_some_and(|w| w.contains("is older than 5")));
+    assert_eq!(would_refuse(&state, 6, b"x"), None);
 }
 
 #[test]
