@@ -3,7 +3,7 @@
 use super::sync;
 use crate::admin;
 use crate::config::{Config, RegistrySource};
-use crate::endpoint::{Handle, Server, Settings};
+use crate::endpoint::{self, Handle, Server, Settings};
 use crate::registry::file::{FileSource, Poll};
 use crate::registry::{Generation, RecordRules};
 use crate::responder::{Responder, ResponderSettings};
@@ -132,7 +132,17 @@ impl Service {
                 tracing::warn!("{what} has changed: that takes a restart; the rest is taken over");
             }
         }
-        if next.endpoint != self.config.endpoint {
+        let same_sockets = next.endpoint.listen == self.config.endpoint.listen
+            && next.endpoint.workers == self.config.endpoint.workers;
+        if let (true, Some(endpoint)) = (same_sockets, &self.endpoint) {
+            match service(&next, &self.responder) {
+                Ok(service) => endpoint.replace(&service),
+                Err(error) => {
+                    tracing::error!("the configuration is refused and the one in use stays: {error}");
+                    return;
+                }
+            }
+        } else {
             match listen(&next, &self.responder, true) {
                 Ok(endpoint) => {
                     self.admin_state.set_endpoint(endpoint.stats().clone());
@@ -156,14 +166,17 @@ impl Service {
 }
 
 fn listen(config: &Config, responder: &Responder, share_port: bool) -> Result<Handle, String> {
-    let service = responder.service().with_mounts(sync::mounts(config)?).with_limits(sync::limits(config));
     let settings = Settings {
         listen: config.endpoint.listen.clone(),
         workers: config.endpoint.workers,
         share_port,
         ..Settings::default()
     };
-    Server::start(&service, settings).map_err(|error| error.to_string())
+    Server::start(&service(config, responder)?, settings).map_err(|error| error.to_string())
+}
+
+fn service(config: &Config, responder: &Responder) -> Result<endpoint::Service, String> {
+    Ok(responder.service().with_mounts(sync::mounts(config)?).with_limits(sync::limits(config)))
 }
 
 /// One process at a time may use a state directory: two would renew the same signers and overwrite each other's segments.
