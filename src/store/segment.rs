@@ -9,7 +9,7 @@
 //! ```
 
 use super::keys::{Keys, KeysError};
-use super::{Hit, hash};
+use super::Hit;
 use crate::ocsp::{
     CertStatus, HashAlgorithm, HashValue, IssuerHashes, ResponderId, Serial, SignatureAlgorithm, Single, Template,
     TemplateSpec,
