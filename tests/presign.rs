@@ -86,8 +86,7 @@ fn a_revocation_is_served_at_once_and_stays_when_its_slice_is_signed_again() {
     let entries: Vec<_> =
         (0..9001).map(|n| (long_serial(n), if n == 77 { revoked(when) } else { CertStatus::Good })).collect();
     let bits = b.issuer.view().table.as_ref().unwrap().bits();
-    let changed =
-        b.presigner.set_table(&b.issuer, Table::build(entries.iter().copied(), bits, Unlisted::NotIssued).unwrap());
+    let changed = b.presigner.set_table(&b.issuer, Table::build(&entries, bits, Unlisted::NotIssued).unwrap());
     assert_eq!(changed, 2, "one revoked, one new");
     eventually(LIMIT, "revocation", || b.status(77) == Some(revoked(when)));
     assert_eq!(b.status(9000), Some(CertStatus::Good));

@@ -438,10 +438,27 @@ impl Shared {
         }
     }
 
-    fn publish(&self, issuer: &Arc<Issuer>, algorithm: HashAlgorithm, segment: Segment) {
+    fn publish(&self, issuer: &Arc<Issuer>, algorithm: HashAlgorithm, mut segment: Segment) {
         self.signed.fetch_add(segment.keys().len() as u64, Ordering::Relaxed);
-        let overlay = segment.meta().part == Part::Overlay;
+        let part = segment.meta().part;
+        let overlay = part == Part::Overlay;
         let sequence = segment.meta().sequence;
+        let mut written = None;
+        if let Some(dir) = &self.segments {
+            match dir.write(&segment) {
+                // The file's pages are what is kept; the allocator gets its memory back.
+                Ok((path, mapped)) => (written, segment) = (Some(path), mapped),
+                Err(error) => {
+                    tracing::warn!(issuer = issuer.id(), %error, "cannot keep a segment for the next start; it is served");
+                }
+            }
+        }
+        if let Part::Slice { index, .. } = part {
+            issuer.update(|view| {
+                let shared = view.table.as_ref().and_then(|table| table.sharing(index as usize, segment.keys()));
+                super::View { table: shared.map(Arc::new).or_else(|| view.table.clone()), ..view.clone() }
+            });
+        }
         let segment = Arc::new(segment);
         let mut held_wave = None;
         issuer.slot().update(|live| {
@@ -450,15 +467,6 @@ impl Shared {
             held_wave = Some(wave.clone());
             live.with_wave(algorithm, Some(wave))
         });
-        let mut written = None;
-        if let Some(dir) = &self.segments {
-            match dir.write(&segment) {
-                Ok((path, _)) => written = Some(path),
-                Err(error) => {
-                    tracing::warn!(issuer = issuer.id(), %error, "cannot keep a segment for the next start; it is served");
-                }
-            }
-        }
         let mut state = self.lock();
         let Some(held) = state.issuers.get_mut(issuer.slot().id()) else { return };
         held.fault = None;

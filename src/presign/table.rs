@@ -79,32 +79,58 @@ impl Table {
                 until: set.crls().filter_map(|crl| crl.next_update).min().unwrap_or(Timestamp::MAX),
             }
         };
-        let entries = set.entries.iter().map(|entry| (entry.serial, entry.status()));
-        let mut table = Table::build(entries, Table::bits_for(set.entries.len(), in_use), unlisted)?;
+        let bits = Table::bits_for(set.entries.len(), in_use);
+        let entry = |n: usize| set.entries.get(n).map(|entry| (entry.serial, entry.status()));
+        let mut table = Table::build_from(set.entries.len(), entry, bits, unlisted)?;
         table.withheld.clone_from(&set.withheld);
         Ok(table)
     }
 
     /// Builds the slices. Of two entries for one serial the later wins.
-    pub fn build(
-        entries: impl Iterator<Item = (Serial, CertStatus)> + Clone,
+    pub fn build(entries: &[(Serial, CertStatus)], bits: u8, unlisted: Unlisted) -> Result<Self, KeysError> {
+        Self::build_from(entries.len(), |n| entries.get(n).copied(), bits, unlisted)
+    }
+
+    /// Sorts numbers instead of entries, so that building takes little more memory than what it builds.
+    fn build_from(
+        len: usize,
+        entry: impl Fn(usize) -> Option<(Serial, CertStatus)>,
         bits: u8,
         unlisted: Unlisted,
     ) -> Result<Self, KeysError> {
         let bits = bits.min(MAX_BITS);
-        let mut counts = vec![0_usize; 1 << bits];
-        for (serial, _) in entries.clone() {
-            if let Some(n) = counts.get_mut(Part::slice_of(hash(&serial), bits)) {
-                *n += 1;
+        let slice_of = |n: usize| entry(n).map_or(0, |(serial, _)| Part::slice_of(hash(&serial), bits));
+        let mut ends = vec![0_u32; 1 << bits];
+        for n in 0..len {
+            if let Some(count) = ends.get_mut(slice_of(n)) {
+                *count = count.checked_add(1).ok_or(KeysError::TooMany)?;
             }
         }
-        let mut parts: Vec<Vec<(Serial, CertStatus)>> = counts.into_iter().map(Vec::with_capacity).collect();
-        for (serial, status) in entries {
-            if let Some(part) = parts.get_mut(Part::slice_of(hash(&serial), bits)) {
-                part.push((serial, status));
+        let mut sum = 0_u32;
+        for end in &mut ends {
+            let count = *end;
+            *end = sum;
+            sum = sum.checked_add(count).ok_or(KeysError::TooMany)?;
+        }
+        let mut order = vec![0_u32; len];
+        for n in 0..len {
+            if let Some(next) = ends.get_mut(slice_of(n)) {
+                if let Some(place) = order.get_mut(*next as usize) {
+                    *place = u32::try_from(n).map_err(|_| KeysError::TooMany)?;
+                }
+                *next += 1;
             }
         }
-        let slices = parts.into_iter().map(|part| Keys::build(&part)).collect::<Result<_, _>>()?;
+        let mut slices = Vec::with_capacity(1 << bits);
+        let mut part = Vec::new();
+        let mut start = 0;
+        for end in ends {
+            part.clear();
+            let numbers = order.get(start as usize..end as usize).unwrap_or_default();
+            part.extend(numbers.iter().filter_map(|n| entry(*n as usize)));
+            slices.push(Keys::build(&part)?);
+            start = end;
+        }
         Ok(Table { bits, slices, unlisted, withheld: Vec::new() })
     }
 
@@ -163,6 +189,18 @@ impl Table {
                 *mine = segment.keys().clone();
             }
         }
+    }
+
+    /// The same with the octets of one slice shared with a segment that was made from it; `None` if they differ by now.
+    pub fn sharing(&self, index: usize, keys: &Keys) -> Option<Self> {
+        let same = self.slices.get(index).is_some_and(|mine| mine.region() == keys.region());
+        same.then(|| {
+            let mut next = self.clone();
+            if let Some(slice) = next.slices.get_mut(index) {
+                *slice = keys.clone();
+            }
+            next
+        })
     }
 
     /// Compares what is served with what the table says. Slices that were never signed are left out: they are due anyway.

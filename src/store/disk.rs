@@ -55,8 +55,9 @@ impl SegmentDir {
         SegmentDir { root: root.into() }
     }
 
-    /// Writes a segment aside and renames it into place; gives its path and its size in octets.
-    pub fn write(&self, segment: &Segment) -> io::Result<(PathBuf, usize)> {
+    /// Writes a segment aside and renames it into place; gives its path and the segment mapped from there, which takes no
+    /// memory but the page cache's.
+    pub fn write(&self, segment: &Segment) -> Result<(PathBuf, Segment), RefusedBecause> {
         let dir = self.issuer_dir(&segment.meta().issuer_key);
         create_private(&dir)?;
         let path = dir.join(file_name(segment));
@@ -65,8 +66,10 @@ impl SegmentDir {
         let mut file = File::create(&aside)?;
         file.write_all(&octets)?;
         drop(file);
+        drop(octets);
         fs::rename(&aside, &path)?;
-        Ok((path, octets.len()))
+        let mapped = open(&path, &segment.meta().issuer_key)?;
+        Ok((path, mapped))
     }
 
     /// Opens every segment of an issuer. Files that cannot be used are reported one by one and left where they are; left-over
@@ -150,8 +153,8 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         let dir = SegmentDir::new(tmp.path().join("segments"));
         let written = segment(50, false);
-        let (path, size) = dir.write(&written).unwrap();
-        assert_eq!(fs::metadata(&path).unwrap().len(), size as u64);
+        let (path, mapped) = dir.write(&written).unwrap();
+        assert_eq!(mapped.to_bytes(), written.to_bytes());
         let (loaded, refused) = dir.load(&[9; 32]);
         assert!(refused.is_empty());
         assert_eq!(loaded[0].1.to_bytes(), written.to_bytes());

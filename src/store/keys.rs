@@ -80,21 +80,13 @@ impl Keys {
             .enumerate()
             .filter_map(|(i, (serial, status))| Some((class_of(serial, status)?, low(hash(serial)), *serial, i)))
             .collect();
-        // A serial listed twice may be in two classes: keep its last mention only.
-        let mut last: Vec<(Serial, usize)> = order.iter().map(|(.., serial, i)| (*serial, *i)).collect();
-        last.sort_unstable();
-        let doubled = last.windows(2).any(|w| matches!(w, [a, b] if a.0 == b.0));
-        if doubled {
-            last.dedup_by(|later, kept| {
-                later.0 == kept.0 && {
-                    kept.1 = later.1;
-                    true
-                }
-            });
-            order.retain(|(.., serial, i)| last.binary_search(&(*serial, *i)).is_ok());
-        }
-        drop(last);
-        order.sort_unstable();
+        // A serial listed twice may be in two classes: keep its last mention only. Equal serials have equal hashes, which makes
+        // them neighbours in this order.
+        order.sort_unstable_by_key(|(_, low, serial, i)| (*low, *serial, *i));
+        let mut next = order.iter().skip(1).map(|(.., serial, _)| *serial).collect::<Vec<_>>().into_iter();
+        order.retain(|(.., serial, _)| next.next() != Some(*serial));
+        // Stable, so that within a class the order of the hashes stays.
+        order.sort_by_key(|(class, ..)| *class);
 
         let runs: Vec<&[(u8, u32, Serial, usize)]> = order.chunk_by(|a, b| a.0 == b.0).collect();
         let mut region = Vec::with_capacity(region_len(&runs));

@@ -8,8 +8,8 @@
 //! signatures: entries × raw length │ SHA-256 of everything before it
 //! ```
 
-use super::keys::{Keys, KeysError};
 use super::Hit;
+use super::keys::{Keys, KeysError};
 use crate::ocsp::{
     CertStatus, HashAlgorithm, HashValue, IssuerHashes, ResponderId, Serial, SignatureAlgorithm, Single, Template,
     TemplateSpec,
@@ -272,6 +272,7 @@ fn next_block(input: &[u8], at: &mut usize) -> Result<std::ops::Range<usize>, Se
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::store::hash;
     use crate::ocsp::Reason;
     use proptest::prelude::*;
 

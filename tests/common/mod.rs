@@ -90,7 +90,7 @@ pub fn table(n: u64, revoked_every: u64, in_use: Option<u8>) -> Table {
         })
         .collect();
     let bits = Table::bits_for(entries.len(), in_use);
-    Table::build(entries.iter().copied(), bits, Unlisted::NotIssued).unwrap()
+    Table::build(&entries, bits, Unlisted::NotIssued).unwrap()
 }
 
 /// The DER of a request for these serials, written independently of the library's own writer.
