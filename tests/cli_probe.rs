@@ -214,6 +214,13 @@ fn answers_that_are_not_right_are_critical() {
         let (found, line) = world.run(&["probe", "--url", &url, "--issuer", "ca.pem", "--serial", "1A2B"]);
         assert!(found == Some(code) && line.contains(text), "{text}: {line}");
     }
+    let url = format!("http://127.0.0.1:{}", canned(http(ocsp, &[0x30, 3, 10, 1, 6]), 1));
+    let expecting = ["probe", "--url", &url, "--issuer", "ca.pem", "--serial", "1", "--expect", "unauthorized"];
+    let (code, line) = world.run(&expecting);
+    assert!(code == Some(0) && line.starts_with("OCSP OK - unauthorized, as expected | time="), "{line}");
+    let url = format!("http://127.0.0.1:{}", canned(http(ocsp, &good), 1));
+    let expecting = ["probe", "--url", &url, "--issuer", "ca.pem", "--serial", "1A2B", "--expect", "unauthorized"];
+    assert_eq!(world.run(&expecting).0, Some(2), "an answer is not what was expected");
     let (code, line) = world.run(&["probe", "--url", "http://127.0.0.1:1", "--issuer", "ca.pem", "--serial", "1A2B"]);
     assert!(code == Some(2) && line.contains("connecting to 127.0.0.1:1: "), "{line}");
 }

@@ -4,9 +4,9 @@ mod http;
 mod outcome;
 
 use super::print;
-use crate::client::{Asked, DEFAULT_SKEW, request, verify};
+use crate::client::{Asked, DEFAULT_SKEW, Flaw, request, verify};
 use crate::config::HumanDuration;
-use crate::ocsp::{HashAlgorithm, Serial};
+use crate::ocsp::{ErrorStatus, HashAlgorithm, Serial};
 use crate::signer::files::load_certificate;
 use crate::time::{Clock, SystemClock, monotonic};
 use crate::x509::Certificate;
@@ -103,6 +103,8 @@ pub(super) enum Expect {
     Good,
     Revoked,
     Unknown,
+    /// The error unauthorized: no record, as for a serial number that was never issued (RFC 9919 §3.2.3).
+    Unauthorized,
     /// Any status is right.
     Any,
 }
@@ -190,6 +192,11 @@ fn ask(args: &Args) -> Result<Outcome, String> {
             outcome.judge(&verified, args, now);
             outcome::judge_fields(&mut outcome, &reply, &verified, by_get && !args.nonce, now);
             outcome.verified = Some((verified, now));
+        }
+        Err(flaws)
+            if args.expect == Expect::Unauthorized && flaws == [Flaw::ErrorStatus(ErrorStatus::Unauthorized)] =>
+        {
+            outcome.add(Level::Ok, "unauthorized, as expected".to_owned());
         }
         Err(flaws) => flaws.into_iter().for_each(|flaw| outcome.add(Level::Critical, flaw.to_string())),
     }
