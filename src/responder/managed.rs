@@ -99,7 +99,8 @@ impl Managed {
     }
 
     /// Reads what changed. The signer first: without it nothing that the statuses bring could be signed.
-    pub(super) fn poll(&mut self, presigner: &Presigner, now: Timestamp) {
+    /// True if statuses were read, which takes memory for a moment.
+    pub(super) fn poll(&mut self, presigner: &Presigner, now: Timestamp) -> bool {
         if self.signer.is_due(now) {
             let fault = self.read_signer(presigner, now).err();
             if self.signer.settled(fault, now)
@@ -113,7 +114,8 @@ impl Managed {
                 tracing::error!(issuer = self.spec.id, "signer refused: {fault}; {held}");
             }
         }
-        if self.status.is_due(now) {
+        let read = self.status.is_due(now);
+        if read {
             let fault = self.read_status(presigner, now).err();
             if self.status.settled(fault, now)
                 && let Some(fault) = &self.status.fault
@@ -124,6 +126,7 @@ impl Managed {
                 );
             }
         }
+        read
     }
 
     /// After a panic while its files were read.

@@ -32,6 +32,7 @@ use managed::Managed;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -39,6 +40,11 @@ use std::time::Duration;
 /// How often files are looked at. A revocation is to be served within two seconds of its appearance in a file: half a second
 /// of that is spent here, the rest reads and signs.
 const POLL: Duration = Duration::from_millis(500);
+
+/// Quiet looks at the files after which memory is given back.
+const SETTLE_PASSES: u32 = 2;
+/// Larger than what the allocator keeps for itself.
+const SETTLE_OCTETS: usize = 40 << 20;
 
 /// How a responder works.
 #[derive(Clone)]
@@ -86,6 +92,7 @@ pub(crate) struct Inner {
     issuers: Mutex<Vec<Managed>>,
     reports: ArcSwap<Vec<IssuerReport>>,
     last_pass: ArcSwap<Option<Timestamp>>,
+    unsettled: AtomicU32,
     stop: Mutex<bool>,
     wake: Condvar,
 }
@@ -107,6 +114,7 @@ impl Responder {
             issuers: Mutex::default(),
             reports: ArcSwap::default(),
             last_pass: ArcSwap::default(),
+            unsettled: AtomicU32::new(0),
             stop: Mutex::new(false),
             wake: Condvar::new(),
         });
@@ -218,13 +226,27 @@ impl Inner {
     fn poll(&self) {
         let mut issuers = self.issuers();
         let now = self.clock.now();
+        let mut read = false;
         for managed in issuers.iter_mut() {
-            if catch_unwind(AssertUnwindSafe(|| managed.poll(&self.presigner, now))).is_err() {
-                managed.panicked(now);
+            match catch_unwind(AssertUnwindSafe(|| managed.poll(&self.presigner, now))) {
+                Ok(has_read) => read |= has_read,
+                Err(_) => managed.panicked(now),
             }
         }
+        self.settle(read);
         self.publish_reports(&issuers);
         self.last_pass.store(Arc::new(Some(now)));
+    }
+
+    /// Gives back the memory that reading took. mimalloc returns large blocks to the system a while after they were freed, but
+    /// only when another large block is asked for or freed, which may be a day later: so one is asked for, never touched, and
+    /// freed again.
+    fn settle(&self, read: bool) {
+        if read {
+            self.unsettled.store(SETTLE_PASSES, Ordering::Relaxed);
+        } else if self.unsettled.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)) == Ok(1) {
+            drop(std::hint::black_box(Vec::<u8>::with_capacity(SETTLE_OCTETS)));
+        }
     }
 
     fn publish_reports(&self, issuers: &[Managed]) {

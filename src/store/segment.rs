@@ -272,8 +272,8 @@ fn next_block(input: &[u8], at: &mut usize) -> Result<std::ops::Range<usize>, Se
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::store::hash;
     use crate::ocsp::Reason;
+    use crate::store::hash;
     use proptest::prelude::*;
 
     pub(in crate::store) fn segment(n: u32, by_name: bool) -> Segment {
