@@ -110,8 +110,10 @@ write_crl() { # issuer
 }
 
 make_issuer() { # issuer
-    local dir=$work/$1 digest=sha256
+    local dir=$work/$1 digest=sha256 usage=digitalSignature
     [ "$1" = ed ] && digest=default
+    # NSS wants it of an RSA server.
+    [ "$1" = rsa ] && usage="digitalSignature, keyEncipherment"
     mkdir -p "$dir/newcerts"
     : >"$dir/index.txt"
     echo 01 >"$dir/crlnumber"
@@ -147,7 +149,7 @@ keyUsage = critical, keyCertSign, cRLSign
 subjectKeyIdentifier = hash
 [leaf]
 basicConstraints = critical, CA:FALSE
-keyUsage = critical, digitalSignature
+keyUsage = critical, $usage
 extendedKeyUsage = serverAuth
 subjectKeyIdentifier = hash
 authorityKeyIdentifier = keyid
