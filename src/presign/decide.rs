@@ -31,7 +31,7 @@ impl Decision {
 /// Decides for every certificate of a request, in its order.
 ///
 /// One delegated signer speaks for one CA key (RFC 6960 §4.2.2.2), so certificates of another CA in the same request make it
-/// `unauthorized` as a whole. Of several certificates, those without a record are `unknown` where the profile would have
+/// `unauthorized` as a whole; different CertID hashes of one CA do not. Of several certificates, those without a record are `unknown` where the profile would have
 /// refused them alone, as long as at least one has a record: the others' answers are not withheld for them.
 pub(super) fn decide(
     request: &Request<'_>,
@@ -72,7 +72,7 @@ pub(super) fn decide(
     for id in request.cert_ids() {
         let same_key = |issuer: &Arc<Issuer>| issuer.certificate().spki_der() == speaker.certificate().spki_der();
         let own: Vec<_> = candidates(&id).into_iter().filter(same_key).collect();
-        if own.is_empty() || id.hash != request.first.hash {
+        if own.is_empty() {
             return Err(ErrorStatus::Unauthorized);
         }
         let mut best = Err(ErrorStatus::Unauthorized);
