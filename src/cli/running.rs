@@ -78,7 +78,9 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
         started(&addresses, admin.as_ref().map(admin::AdminHandle::address));
     }
 
-    let mut service = Service { config, responder, registry, endpoint: Some(endpoint), admin_state, status };
+    let config_watch = Watch::new([config.file.clone()]);
+    let mut service =
+        Service { config, config_watch, responder, registry, endpoint: Some(endpoint), admin_state, status };
     let mut look = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
@@ -100,6 +102,7 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
 
 struct Service {
     config: Config,
+    config_watch: Watch,
     responder: Responder,
     registry: Registry,
     endpoint: Option<Handle>,
@@ -109,6 +112,9 @@ struct Service {
 
 impl Service {
     fn look(&mut self) {
+        if !self.config_watch.poll().is_empty() {
+            self.reload();
+        }
         self.registry.follow(&self.responder, &self.status, false);
     }
 

@@ -299,7 +299,7 @@ impl Shared {
             Ok(decided) => decided,
             Err(status) => return Outcome::Refused(status),
         };
-        let nonce = request.nonce.filter(|_| issuer.view().settings.answers_nonces);
+        let nonce = request.nonce.filter(|_| issuer.slot().live().policy.echoes_nonce_of(request));
         let Some(key) = cache_key(request, &issuer).filter(|_| nonce.is_none()) else {
             return match self.sign_now(request, &issuer, &decisions, nonce, now) {
                 Ok(answer) if nonce.is_some() => Outcome::Once(answer.response),
@@ -376,7 +376,7 @@ impl Shared {
 
 /// Only answers about one certificate are kept: those about several are too many and too rare.
 fn cache_key(request: &Request<'_>, issuer: &Issuer) -> Option<CacheKey> {
-    let nonce = request.nonce.is_some() && issuer.view().settings.answers_nonces;
+    let nonce = issuer.slot().live().policy.echoes_nonce_of(request);
     let algorithm = request.first.hash?;
     (request.count == 1 && !nonce).then(|| CacheKey {
         issuer: issuer.slot().id().clone(),

@@ -1,6 +1,6 @@
 //! An issuer's statuses, cut into the same slices as its signed segments, and what differs between the two.
 
-use crate::ocsp::{CertStatus, Serial};
+use crate::ocsp::{CertStatus, Profile, Reason, Serial};
 use crate::status::StatusSet;
 use crate::store::{Keys, KeysError, MAX_BITS, Part, Wave, hash};
 use crate::time::Timestamp;
@@ -68,7 +68,10 @@ impl Table {
     }
 
     /// What the sources of an issuer say, cut as `in_use` if that still suits.
-    pub fn of(set: &StatusSet, in_use: Option<u8>) -> Result<Self, KeysError> {
+    ///
+    /// Under `cabf` a reason that CA/B BR §7.2.2 and §4.9.13 do not permit (certificateHold, removeFromCRL, aACompromise) is left
+    /// out of the answer; the revocation itself is not.
+    pub fn of(set: &StatusSet, in_use: Option<u8>, profile: Profile) -> Result<Self, KeysError> {
         let unlisted = if set.knows_issued {
             Unlisted::NotIssued
         } else if set.crls().next().is_none() || set.crls().any(|crl| crl.unattributed > 0) {
@@ -80,7 +83,7 @@ impl Table {
             }
         };
         let bits = Table::bits_for(set.entries.len(), in_use);
-        let entry = |n: usize| set.entries.get(n).map(|entry| (entry.serial, entry.status()));
+        let entry = |n: usize| set.entries.get(n).map(|entry| (entry.serial, permitted(entry.status(), profile)));
         let mut table = Table::build_from(set.entries.len(), entry, bits, unlisted)?;
         table.withheld.clone_from(&set.withheld);
         Ok(table)
@@ -172,6 +175,15 @@ impl Table {
         }
     }
 
+    /// How many of the serials listed here are not listed in a newer table.
+    pub fn lost_in(&self, newer: &Table) -> usize {
+        let missing = |serial: &Serial| {
+            let h = hash(serial);
+            newer.slices.get(Part::slice_of(h, newer.bits)).is_none_or(|keys| keys.find(serial, h).is_none())
+        };
+        self.slices.iter().flat_map(Keys::iter).filter(|(serial, _)| missing(serial)).count()
+    }
+
     /// Whether the sources list what was issued.
     pub fn knows_issued(&self) -> bool {
         self.unlisted == Unlisted::NotIssued
@@ -225,5 +237,15 @@ impl Table {
             }
         }
         difference
+    }
+}
+
+fn permitted(status: CertStatus, profile: Profile) -> CertStatus {
+    match status {
+        CertStatus::Revoked {
+            at,
+            reason: Some(Reason::CertificateHold | Reason::RemoveFromCrl | Reason::AaCompromise),
+        } if profile == Profile::Cabf => CertStatus::Revoked { at, reason: None },
+        status => status,
     }
 }

@@ -13,6 +13,9 @@ use std::time::Duration;
 /// a certificate becomes valid.
 const RETRY: Duration = Duration::from_secs(10);
 
+/// From how many certificates on the loss of more than half of them is taken for a damaged file.
+const COLLAPSE_FROM: usize = 10;
+
 /// An issuer under the responder's care.
 pub(super) struct Managed {
     spec: IssuerSpec,
@@ -169,7 +172,10 @@ impl Managed {
         let live = self.issuer.slot().live();
         let hashes = &self.spec.settings.certid_hashes;
         let in_use = hashes.iter().find_map(|algorithm| live.wave(*algorithm)).map(|wave| wave.bits());
-        let table = Table::of(&set, in_use).map_err(|error| error.to_string())?;
+        let table = Table::of(&set, in_use, self.spec.settings.profile).map_err(|error| error.to_string())?;
+        if let Some(before) = &self.issuer.view().table {
+            refuse_collapse(before, &table)?;
+        }
         self.sources = set.sources.iter().map(|report| SourceSummary::of(report, now)).collect();
         for source in self.sources.iter().filter(|source| source.quarantined > 0) {
             tracing::warn!(
@@ -217,6 +223,22 @@ impl Managed {
             is_complete: complete,
         }
     }
+}
+
+/// An index from which most certificates have vanished is far more often a file cut short than a CA that forgot them, and taking
+/// it over would tell their holders `unauthorized`.
+fn refuse_collapse(before: &Table, after: &Table) -> Result<(), String> {
+    if !before.knows_issued() || before.len() < COLLAPSE_FROM || after.len() >= before.len() / 2 {
+        return Ok(());
+    }
+    let lost = before.lost_in(after);
+    if lost <= before.len() / 2 {
+        return Ok(());
+    }
+    Err(format!(
+        "{lost} of {} certificates are no longer listed: the file looks cut short; if it is meant, restart the responder",
+        before.len()
+    ))
 }
 
 fn status_paths(spec: &IssuerSpec) -> Vec<std::path::PathBuf> {

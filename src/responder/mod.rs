@@ -26,7 +26,7 @@ pub use spec::{IssuerSpec, SignerFiles};
 use crate::endpoint;
 use crate::presign::{Demand, DemandSettings, DemandStats, PresignSettings, PresignStats, Presigner};
 use crate::store::{Routes, Store};
-use crate::time::{Clock, SystemClock, Timestamp};
+use crate::time::{Clock, SystemClock, Timestamp, monotonic};
 use arc_swap::ArcSwap;
 use managed::Managed;
 use std::collections::HashMap;
@@ -256,11 +256,15 @@ impl Inner {
 
     fn watch(&self) {
         let mut stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pause = POLL;
         while !*stop {
-            stop = self.wake.wait_timeout(stop, POLL).unwrap_or_else(PoisonError::into_inner).0;
+            stop = self.wake.wait_timeout(stop, pause).unwrap_or_else(PoisonError::into_inner).0;
             if !*stop {
                 drop(stop);
+                let began = monotonic();
                 self.poll();
+                // With tens of thousands of files a look takes its time; it must not take a whole core.
+                pause = POLL.max(began.elapsed());
                 stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
             }
         }

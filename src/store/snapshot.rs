@@ -47,10 +47,21 @@ pub struct Live {
 pub struct Policy {
     /// Answer nothing at all: the issuer is retired.
     pub retired: bool,
-    /// Echo nonces, which takes live signing (RFC 9654).
-    pub answers_nonces: bool,
+    /// Echo nonces whose octets have a length in this range, which takes live signing (RFC 9654); `None` ignores all.
+    pub nonces: Option<(usize, usize)>,
     /// Whether a serial that is not held ready may be signed for on demand.
     pub signs_misses: bool,
+}
+
+impl Policy {
+    /// Whether the answer to this request echoes its nonce.
+    #[inline]
+    pub fn echoes_nonce_of(&self, request: &Request<'_>) -> bool {
+        let range = self.nonces.filter(|_| request.nonce.is_some());
+        range.is_some_and(|(least, most)| {
+            request.nonce_octets().is_some_and(|octets| (least..=most).contains(&octets.len()))
+        })
+    }
 }
 
 /// What the store has for a request.
@@ -98,7 +109,7 @@ impl Store {
             if live.policy.retired {
                 continue;
             }
-            if request.nonce.is_some() && live.policy.answers_nonces {
+            if live.policy.echoes_nonce_of(request) {
                 return Lookup::OnDemand;
             }
             match live.ready(&request.first, h, now, out) {

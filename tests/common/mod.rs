@@ -1,6 +1,8 @@
 //! A small PKI and a way to ask, shared by the tests.
 #![allow(dead_code)] // every test file uses its own part
 
+pub mod site;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stillgood::ocsp::{CertStatus, HashAlgorithm, IssuerHashes, Reason, Serial};

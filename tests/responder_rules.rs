@@ -1,0 +1,103 @@
+//! Rules of the profiles and guards against damaged sources, seen from outside.
+
+mod common;
+
+use common::site::{LIMIT, Said, basic, site, write_index};
+use common::{eventually, long_serial};
+use der07::Encode;
+use stillgood::ocsp::{HashAlgorithm, Profile};
+use stillgood::presign::{DemandSettings, IssuerSettings};
+use x509_ocsp::CertStatus;
+
+const SHA1: HashAlgorithm = HashAlgorithm::Sha1;
+
+#[test]
+fn an_index_cut_short_is_not_taken_over() {
+    let site = site(&["index"], IssuerSettings::default(), DemandSettings::default());
+    eventually(LIMIT, "served", || site.said(SHA1, 499) == Said::Good);
+    write_index(site.dir.path(), 100, &[3]);
+    eventually(LIMIT, "told", || {
+        site.responder.reports()[0]
+            .status_fault
+            .as_ref()
+            .is_some_and(|f| f.contains("400 of 500") && f.contains("cut short"))
+    });
+    assert_eq!(site.said(SHA1, 499), Said::Good);
+    std::fs::write(site.dir.path().join("index.txt"), "").unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1200));
+    assert_eq!(site.said(SHA1, 499), Said::Good, "an empty file empties nothing");
+    write_index(site.dir.path(), 480, &[3]);
+    eventually(LIMIT, "taken over", || site.said(SHA1, 499) == Said::Error(6));
+    assert_eq!(site.said(SHA1, 479), Said::Good);
+}
+
+#[test]
+fn one_bad_line_is_named_and_its_neighbours_are_served() {
+    let site = site(&["index"], IssuerSettings::default(), DemandSettings::default());
+    eventually(LIMIT, "served", || site.said(SHA1, 5) == Said::Good);
+    let path = site.dir.path().join("index.txt");
+    let mut lines: Vec<String> = std::fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect();
+    lines[7] = "V\tnot a date, not a serial".into();
+    std::fs::write(site.dir.path().join("index.new"), lines.join("\n") + "\n").unwrap();
+    std::fs::rename(site.dir.path().join("index.new"), &path).unwrap();
+    eventually(LIMIT, "named", || {
+        let reports = site.responder.reports();
+        let source = &reports[0].sources[0];
+        source.quarantined == 1 && source.first_quarantined.as_ref().is_some_and(|q| q.contains("line 8"))
+    });
+    assert_eq!(site.said(SHA1, 6), Said::Good);
+    assert_eq!(site.said(SHA1, 8), Said::Good);
+}
+
+#[test]
+fn under_cabf_a_hold_is_served_as_a_revocation_without_a_reason() {
+    let settings = IssuerSettings { profile: Profile::Cabf, ..IssuerSettings::default() };
+    let site = site(&["index"], settings, DemandSettings::default());
+    eventually(LIMIT, "served", || site.said(SHA1, 5) == Said::Good);
+    let path = site.dir.path().join("index.txt");
+    let text = std::fs::read_to_string(&path).unwrap().replacen("keyCompromise", "certificateHold", 1);
+    std::fs::write(site.dir.path().join("index.new"), text).unwrap();
+    std::fs::rename(site.dir.path().join("index.new"), &path).unwrap();
+    eventually(LIMIT, "no reason (BR §7.2.2, §4.9.13)", || {
+        let response = basic(&site.ask(SHA1, &[long_serial(3)], None).1);
+        match &response.tbs_response_data.responses[0].cert_status {
+            CertStatus::Revoked(info) => info.revocation_reason.is_none(),
+            other => panic!("{other:?}"),
+        }
+    });
+}
+
+#[test]
+fn under_cabf_only_nonces_of_16_to_32_octets_are_echoed() {
+    let settings = IssuerSettings { profile: Profile::Cabf, answers_nonces: true, ..IssuerSettings::default() };
+    let site = site(&["index"], settings, DemandSettings::default());
+    eventually(LIMIT, "served", || site.said(SHA1, 5) == Said::Good);
+    for (length, echoed) in [(1, false), (15, false), (16, true), (20, true), (32, true), (33, false), (128, false)] {
+        let response = basic(&site.ask(SHA1, &[long_serial(5)], Some(&vec![7; length])).1);
+        let extensions = response.tbs_response_data.response_extensions.unwrap_or_default();
+        assert_eq!(extensions.len(), usize::from(echoed), "{length} octets");
+        if let Some(extension) = extensions.first() {
+            let inner = der07::asn1::OctetString::new(vec![7; length]).unwrap().to_der().unwrap();
+            assert_eq!(extension.extn_value.as_bytes(), inner, "echoed as it came");
+        }
+    }
+}
+
+#[test]
+fn a_response_under_each_profile_holds_what_rfc_9919_wants() {
+    for profile in [Profile::Rfc6960, Profile::Rfc9919, Profile::Cabf] {
+        let site = site(&["index"], IssuerSettings { profile, ..IssuerSettings::default() }, DemandSettings::default());
+        eventually(LIMIT, "served", || site.said(SHA1, 5) == Said::Good);
+        let response = basic(&site.ask(SHA1, &[long_serial(5)], None).1);
+        let data = &response.tbs_response_data;
+        assert!(matches!(data.responder_id, x509_ocsp::ResponderId::ByKey(_)), "RFC 9919 §3.2.2");
+        assert_eq!(response.certs.as_ref().map(Vec::len), Some(1), "exactly the signer's certificate");
+        assert_eq!(data.responses.len(), 1);
+        assert!(data.response_extensions.is_none(), "RFC 9919 §3.2.1");
+        let single = &data.responses[0];
+        let seconds = |t: &x509_ocsp::OcspGeneralizedTime| t.0.to_unix_duration().as_secs();
+        let next = single.next_update.as_ref().expect("RFC 9919 §3.2.4");
+        assert_eq!(seconds(next) - seconds(&single.this_update), 96 * 3600 - 1, "BR §4.9.9 counts both ends");
+        assert!(seconds(&single.this_update) <= seconds(&data.produced_at), "RFC 6960 §2.4");
+    }
+}
