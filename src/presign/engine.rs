@@ -1,29 +1,24 @@
 //! The workers that sign: all cores while nothing is there yet, in the background afterwards, revocations first.
 
 use super::issuer::{ActiveSigner, Issuer, IssuerSettings};
-use super::queue::{Next, Queue};
-use super::sign::{self, SignFault};
+use super::queue::Queue;
 use super::table::Table;
 use super::warm;
 use crate::ocsp::{CertStatus, HashAlgorithm, Serial};
-use crate::store::{Keys, Part, RefusedFile, Segment, SegmentDir, Wave};
+use crate::store::{Keys, Part, RefusedFile, SegmentDir, Wave};
 use crate::time::{Clock, Timestamp};
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 /// Changes signed together in one overlay segment: at most a few tens of milliseconds of work.
 const CHANGES_PER_SEGMENT: usize = 1024;
 /// A slice of which more than this share changed is signed anew as a whole, beside what must go out at once.
 const RESIGN_SHARE: usize = 4;
-/// How long to wait before a slice that could not be signed is tried again.
-const RETRY: Duration = Duration::from_secs(30);
-/// The longest sleep of an idle worker: a clock that jumps is noticed within it.
-const MAX_SLEEP: Duration = Duration::from_secs(1);
+/// One of so many threads stays when everything has been signed once.
+const BACKGROUND_SHARE: usize = 4;
 
 /// Signs ahead and keeps what is signed fresh. Stops, and waits for its workers, when dropped.
 pub struct Presigner {
@@ -34,9 +29,9 @@ pub struct Presigner {
 /// How a presigner works.
 #[derive(Clone, Debug)]
 pub struct PresignSettings {
-    /// Threads while nothing is served yet; 0 means one per core.
+    /// Threads while nothing is served yet; 0 means one per core. A quarter of them, at least one, go on after that.
     pub workers: usize,
-    /// Niceness of the one background thread after that, 0 to 19.
+    /// Niceness of the threads that go on, 0 to 19.
     pub background_nice: i32,
     /// Where segments are kept for a warm start; nowhere if `None`.
     pub segments: Option<PathBuf>,
@@ -58,41 +53,41 @@ pub struct PresignStats {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-struct SliceKey {
-    issuer: Arc<str>,
-    algorithm: HashAlgorithm,
-    bits: u8,
-    index: u32,
+pub(super) struct SliceKey {
+    pub(super) issuer: Arc<str>,
+    pub(super) algorithm: HashAlgorithm,
+    pub(super) bits: u8,
+    pub(super) index: u32,
 }
 
-struct Changes {
-    issuer: Arc<Issuer>,
-    algorithm: HashAlgorithm,
-    entries: Vec<(Serial, CertStatus)>,
+pub(super) struct Changes {
+    pub(super) issuer: Arc<Issuer>,
+    pub(super) algorithm: HashAlgorithm,
+    pub(super) entries: Vec<(Serial, CertStatus)>,
 }
 
-struct Shared {
-    clock: Arc<dyn Clock>,
-    segments: Option<SegmentDir>,
-    state: Mutex<State>,
-    wake: Condvar,
-    signed: AtomicU64,
-    failures: AtomicU64,
-    busy: AtomicUsize,
+pub(super) struct Shared {
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) segments: Option<SegmentDir>,
+    pub(super) state: Mutex<State>,
+    pub(super) wake: Condvar,
+    pub(super) signed: AtomicU64,
+    pub(super) failures: AtomicU64,
+    pub(super) busy: AtomicUsize,
 }
 
 #[derive(Default)]
-struct State {
-    queue: Queue<SliceKey, Changes>,
-    issuers: HashMap<Arc<str>, Held>,
-    stop: bool,
+pub(super) struct State {
+    pub(super) queue: Queue<SliceKey, Changes>,
+    pub(super) issuers: HashMap<Arc<str>, Held>,
+    pub(super) stop: bool,
 }
 
-struct Held {
-    issuer: Arc<Issuer>,
+pub(super) struct Held {
+    pub(super) issuer: Arc<Issuer>,
     /// Overlay files, by sequence, to be removed once absorbed.
-    overlays: Vec<(HashAlgorithm, u64, PathBuf)>,
-    fault: Option<String>,
+    pub(super) overlays: Vec<(HashAlgorithm, u64, PathBuf)>,
+    pub(super) fault: Option<String>,
 }
 
 impl Presigner {
@@ -110,11 +105,12 @@ impl Presigner {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let workers = if settings.workers == 0 { cores } else { settings.workers };
         let presigner = Presigner { shared, workers: Mutex::default() };
+        let nice = settings.background_nice.clamp(0, 19);
         for n in 0..workers {
-            // The first worker stays for ever, in the background; the others leave it alone unless slices are missing.
-            let nice = if n == 0 { settings.background_nice.clamp(0, 19) } else { 0 };
+            // All work while nothing has been signed yet; after that a quarter of them go on, in the background.
+            let stays = n < workers.div_ceil(BACKGROUND_SHARE);
             let shared = presigner.shared.clone();
-            let spawned = thread::Builder::new().name(format!("presign-{n}")).spawn(move || shared.work(n == 0, nice));
+            let spawned = thread::Builder::new().name(format!("presign-{n}")).spawn(move || shared.work(stays, nice));
             match spawned {
                 Ok(handle) => presigner.workers.lock().unwrap_or_else(PoisonError::into_inner).push(handle),
                 Err(error) => tracing::error!(%error, "cannot start a signing thread"),
@@ -271,9 +267,20 @@ impl Drop for Presigner {
     }
 }
 
+impl State {
+    /// Whether there is anything to serve and all of it has been signed.
+    pub(super) fn has_signed_all_once(&self) -> bool {
+        let mut waves = self.issuers.values().flat_map(|held| {
+            let live = held.issuer.slot().live();
+            HashAlgorithm::ALL.into_iter().filter_map(move |algorithm| live.wave(algorithm).cloned())
+        });
+        waves.next().is_some_and(|first| first.is_complete() && waves.all(|wave| wave.is_complete()))
+    }
+}
+
 impl Shared {
     /// A worker's panic is caught before the lock could be poisoned by it; state changes are small and complete.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -348,162 +355,9 @@ impl Shared {
             state.queue.set_due(slice_key(issuer, algorithm, table.bits(), index), now);
         }
     }
-
-    fn work(&self, permanent: bool, nice: i32) {
-        let mut lowered = false;
-        loop {
-            let mut state = self.lock();
-            let next = loop {
-                if state.stop {
-                    return;
-                }
-                let now = self.clock.now();
-                match state.queue.poll(now) {
-                    Next::Wait(until) => {
-                        if permanent && !lowered && nice > 0 && !state.issuers.is_empty() {
-                            // Everything has been signed once: from here on this thread gives way to the endpoint's.
-                            lowered = true;
-                            if let Err(error) = rustix::process::setpriority_process(None, nice) {
-                                tracing::warn!(%error, "cannot lower the priority of the signing thread");
-                            }
-                        }
-                        let sleep = until.map_or(MAX_SLEEP, |until| until.since(now).min(MAX_SLEEP));
-                        let sleep = sleep.max(Duration::from_millis(10));
-                        state = self.wake.wait_timeout(state, sleep).unwrap_or_else(PoisonError::into_inner).0;
-                    }
-                    next => break next,
-                }
-            };
-            self.busy.fetch_add(1, Ordering::Relaxed);
-            drop(state);
-            // One issuer's trouble must not end the signing for all others.
-            if catch_unwind(AssertUnwindSafe(|| self.run(next))).is_err() {
-                self.failures.fetch_add(1, Ordering::Relaxed);
-                tracing::error!("a signing job panicked; the others go on");
-            }
-            self.busy.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    fn run(&self, next: Next<SliceKey, Changes>) {
-        let now = self.clock.now();
-        match next {
-            Next::Wait(_) => {}
-            Next::Urgent(Changes { issuer, algorithm, entries }) => {
-                if issuer.is_removed() {
-                    return;
-                }
-                let sequence = issuer.next_sequence();
-                let result = Keys::build(&entries).map_err(SignFault::from).and_then(|keys| {
-                    sign::segment(&issuer, &issuer.view(), algorithm, Part::Overlay, keys, sequence, now)
-                });
-                match result {
-                    Ok(segment) => self.publish(&issuer, algorithm, segment),
-                    Err(fault) => {
-                        // The slices these changes belong to are signed as soon as signing works again.
-                        let bits = issuer.slot().live().wave(algorithm).map_or(0, |wave| wave.bits());
-                        let slices = entries.iter().map(|(s, _)| Part::slice_of(crate::store::hash(s), bits));
-                        let keys = slices.map(|index| slice_key(&issuer, algorithm, bits, index)).collect();
-                        self.failed(&issuer, keys, now, &fault);
-                    }
-                }
-            }
-            Next::Due(key) => self.sign_slice(key, now),
-        }
-    }
-
-    fn sign_slice(&self, key: SliceKey, now: Timestamp) {
-        let Some(issuer) = self.lock().issuers.get(&key.issuer).map(|held| held.issuer.clone()) else { return };
-        // The number is drawn before the statuses are looked at: whatever is laid over this later is newer.
-        let sequence = issuer.next_sequence();
-        let view = issuer.view();
-        let Some(table) = view.table.clone() else {
-            return self.failed(&issuer, vec![key], now, &SignFault::NoStatus);
-        };
-        if table.bits() != key.bits || !view.settings.certid_hashes.contains(&key.algorithm) {
-            return; // cut differently by now; other keys stand for these entries
-        }
-        let part = Part::Slice { bits: key.bits, index: key.index };
-        let Some(keys) = table.slice(key.index as usize).cloned() else { return };
-        match sign::segment(&issuer, &view, key.algorithm, part, keys, sequence, now) {
-            Ok(segment) => {
-                let due = segment.meta().refresh_at;
-                self.publish(&issuer, key.algorithm, segment);
-                let mut state = self.lock();
-                if !issuer.is_removed() && state.queue.due(&key).is_none() {
-                    state.queue.set_due(key, due);
-                }
-            }
-            Err(fault) => self.failed(&issuer, vec![key], now, &fault),
-        }
-    }
-
-    fn publish(&self, issuer: &Arc<Issuer>, algorithm: HashAlgorithm, mut segment: Segment) {
-        self.signed.fetch_add(segment.keys().len() as u64, Ordering::Relaxed);
-        let part = segment.meta().part;
-        let overlay = part == Part::Overlay;
-        let sequence = segment.meta().sequence;
-        let mut written = None;
-        if let Some(dir) = &self.segments {
-            match dir.write(&segment) {
-                // The file's pages are what is kept; the allocator gets its memory back.
-                Ok((path, mapped)) => (written, segment) = (Some(path), mapped),
-                Err(error) => {
-                    tracing::warn!(issuer = issuer.id(), %error, "cannot keep a segment for the next start; it is served");
-                }
-            }
-        }
-        if let Part::Slice { index, .. } = part {
-            issuer.update(|view| {
-                let shared = view.table.as_ref().and_then(|table| table.sharing(index as usize, segment.keys()));
-                super::View { table: shared.map(Arc::new).or_else(|| view.table.clone()), ..view.clone() }
-            });
-        }
-        let segment = Arc::new(segment);
-        let mut held_wave = None;
-        issuer.slot().update(|live| {
-            let Some(wave) = live.wave(algorithm) else { return live.clone() };
-            let wave = Arc::new(wave.with(segment.clone()));
-            held_wave = Some(wave.clone());
-            live.with_wave(algorithm, Some(wave))
-        });
-        let mut state = self.lock();
-        let Some(held) = state.issuers.get_mut(issuer.slot().id()) else { return };
-        held.fault = None;
-        if let (Some(path), true) = (written, overlay) {
-            held.overlays.push((algorithm, sequence, path));
-        }
-        let Some(wave) = held_wave else { return };
-        if held.overlays.is_empty() || overlay {
-            return;
-        }
-        let needed: std::collections::HashSet<u64> = wave.overlay_serials().map(|(_, sequence)| sequence).collect();
-        held.overlays.retain(|(of, sequence, path)| {
-            let keep = *of != algorithm || needed.contains(sequence);
-            if let (false, Some(dir)) = (keep, &self.segments) {
-                dir.remove(path);
-            }
-            keep
-        });
-    }
-
-    fn failed(&self, issuer: &Arc<Issuer>, keys: Vec<SliceKey>, now: Timestamp, fault: &SignFault) {
-        self.failures.fetch_add(1, Ordering::Relaxed);
-        let text = fault.to_string();
-        let mut state = self.lock();
-        for key in keys {
-            state.queue.set_due(key, now.plus(RETRY));
-        }
-        if let Some(held) = state.issuers.get_mut(issuer.slot().id())
-            && held.fault.as_ref() != Some(&text)
-        {
-            tracing::warn!(issuer = issuer.id(), fault = text, "cannot sign; what is held is served until it runs out");
-            held.fault = Some(text);
-        }
-    }
 }
 
-fn slice_key(issuer: &Issuer, algorithm: HashAlgorithm, bits: u8, index: usize) -> SliceKey {
+pub(super) fn slice_key(issuer: &Issuer, algorithm: HashAlgorithm, bits: u8, index: usize) -> SliceKey {
     // A wave has at most 2^12 slices.
     SliceKey { issuer: issuer.slot().id().clone(), algorithm, bits, index: index as u32 }
 }

@@ -10,6 +10,7 @@ pub mod schedule;
 mod sign;
 mod table;
 mod warm;
+mod work;
 
 pub use demand::{Demand, DemandSettings, DemandStats, Outcome, SignedAnswer};
 pub use engine::{PresignSettings, PresignStats, Presigner};
