@@ -101,3 +101,18 @@ fn a_response_under_each_profile_holds_what_rfc_9919_wants() {
         assert!(seconds(&single.this_update) <= seconds(&data.produced_at), "RFC 6960 §2.4");
     }
 }
+
+#[test]
+fn the_archive_cutoff_is_the_issuers_not_before_and_stands_in_the_single_response() {
+    let settings = IssuerSettings { archive_cutoff: true, ..IssuerSettings::default() };
+    let site = site(&["index"], settings, DemandSettings::default());
+    eventually(LIMIT, "served", || site.said(SHA1, 5) == Said::Good);
+    for algorithm in [SHA1, HashAlgorithm::Sha256] {
+        let response = basic(&site.ask(algorithm, &[long_serial(5)], None).1);
+        assert!(response.tbs_response_data.response_extensions.is_none());
+        let extensions = response.tbs_response_data.responses[0].single_extensions.clone().expect("RFC 6960 §4.4.4");
+        assert_eq!(extensions[0].extn_id.to_string(), "1.3.6.1.5.5.7.48.1.6");
+        let time = stillgood::time::format_generalized(site.lab.ca.not_before());
+        assert_eq!(extensions[0].extn_value.as_bytes()[2..], time);
+    }
+}

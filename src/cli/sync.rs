@@ -42,6 +42,7 @@ fn settings(response: &config::Response) -> IssuerSettings {
         responder_by_name: response.responder_id == config::ResponderIdForm::Name,
         answers_nonces: response.nonce == config::NoncePolicy::Answer,
         unissued: response.unissued,
+        archive_cutoff: response.archive_cutoff == config::ArchiveCutoff::Issuer,
     }
 }
 

@@ -51,6 +51,7 @@ impl Config {
         out.pair("responder_id", quoted(r.responder_id.name()));
         out.pair("nonce", quoted(r.nonce.name()));
         out.pair("unissued", quoted(r.unissued.name()));
+        out.pair("archive_cutoff", quoted(r.archive_cutoff.name()));
 
         out.section("on_demand");
         out.pair("rate", rate(self.on_demand.rate));

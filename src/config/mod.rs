@@ -18,7 +18,7 @@ pub use enrolment::{ClientCredential, Enrolment, Protocol, Renewal, Window};
 pub(crate) use fault::Lines;
 pub use fault::{Fault, Faults, Position};
 pub use quantity::{ByteSize, HumanDuration, NotAQuantity, Rate};
-pub use response::{IssuerDefaults, NoncePolicy, ResponderIdForm, Response, Signer};
+pub use response::{ArchiveCutoff, IssuerDefaults, NoncePolicy, ResponderIdForm, Response, Signer};
 pub(crate) use response::{check as check_issuer_settings, doubts as issuer_doubts};
 pub(crate) use sections::path;
 pub use sections::{Admin, Endpoint, OnDemand, Presign, Registry, RegistrySource};

@@ -83,6 +83,28 @@ const UNISSUED: [(&str, Unissued); 4] = [
     ("revoked", Unissued::Revoked),
 ];
 
+/// Whether answers say how far back the responder's knowledge reaches (RFC 6960 §4.4.4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ArchiveCutoff {
+    /// They do not.
+    #[default]
+    None,
+    /// The archiveCutoff extension, with the notBefore of the issuer's certificate: nothing it issued is ever forgotten
+    /// (ETSI EN 319 411-2, CSS-6.3.10-10).
+    Issuer,
+}
+
+impl ArchiveCutoff {
+    const NAMES: [(&'static str, ArchiveCutoff); 2] =
+        [("none", ArchiveCutoff::None), ("issuer", ArchiveCutoff::Issuer)];
+
+    /// The name in configuration.
+    pub fn name(self) -> &'static str {
+        name_of(&Self::NAMES, self)
+    }
+}
+
 /// `[signer]`, resolved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Signer {
@@ -123,6 +145,8 @@ pub struct Response {
     pub nonce: NoncePolicy,
     /// What is said of a serial that was never issued.
     pub unissued: Unissued,
+    /// Whether archiveCutoff is told.
+    pub archive_cutoff: ArchiveCutoff,
 }
 
 /// `[signer]` and `[response]` as written, before defaults: a registry record's keys lie over the configuration's.
@@ -138,6 +162,7 @@ pub struct IssuerDefaults {
     responder_id: Option<ResponderIdForm>,
     nonce: Option<NoncePolicy>,
     unissued: Option<Unissued>,
+    archive_cutoff: Option<ArchiveCutoff>,
 }
 
 impl IssuerDefaults {
@@ -164,6 +189,7 @@ impl IssuerDefaults {
         over(&mut self.responder_id, section.optional("responder_id", out, |n| n.one_of(&ResponderIdForm::NAMES)));
         over(&mut self.nonce, section.optional("nonce", out, |n| n.one_of(&NoncePolicy::NAMES)));
         over(&mut self.unissued, section.optional("unissued", out, |n| n.one_of(&UNISSUED)));
+        over(&mut self.archive_cutoff, section.optional("archive_cutoff", out, |n| n.one_of(&ArchiveCutoff::NAMES)));
     }
 
     /// The signer settings that follow.
@@ -183,6 +209,7 @@ impl IssuerDefaults {
             responder_id: self.responder_id.unwrap_or_default(),
             nonce: self.nonce.unwrap_or_default(),
             unissued: self.unissued.unwrap_or_else(|| Unissued::default_for(profile)),
+            archive_cutoff: self.archive_cutoff.unwrap_or_default(),
         }
     }
 }

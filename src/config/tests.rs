@@ -88,6 +88,7 @@ fn the_effective_configuration_reads_back_as_the_same() {
         responder_id = "name"
         nonce = "answer"
         unissued = "revoked"
+        archive_cutoff = "issuer"
         [on_demand]
         rate = "5/min"
         queue = 9

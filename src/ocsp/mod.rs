@@ -17,4 +17,7 @@ pub use request::{CertIds, Place, Request, RequestError};
 pub use serial::{Serial, SerialError};
 pub use signature::SignatureAlgorithm;
 pub use status::{CertStatus, ErrorStatus, Reason};
-pub use template::{EXTENDED_REVOKE, ResponderId, Single, SingleCertId, Template, TemplateSpec, nonce_extension};
+pub use template::{
+    EXTENDED_REVOKE, ResponderId, Single, SingleCertId, Template, TemplateSpec, archive_cutoff_extension,
+    nonce_extension,
+};

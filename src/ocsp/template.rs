@@ -12,6 +12,8 @@ use crate::time::{Timestamp, format_generalized};
 const BASIC_OID: &[u8] = &[0x06, 0x09, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01, 0x01];
 /// id-pkix-ocsp-nonce, 1.3.6.1.5.5.7.48.1.2, as a whole element.
 const NONCE_OID: &[u8] = &[0x06, 0x09, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01, 0x02];
+/// id-pkix-ocsp-archive-cutoff, 1.3.6.1.5.5.7.48.1.6, as a whole element.
+const ARCHIVE_CUTOFF_OID: &[u8] = &[0x06, 0x09, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01, 0x06];
 /// The extended-revoke response extension (RFC 6960 §4.4.8): not critical, NULL.
 pub const EXTENDED_REVOKE: &[u8] =
     &[0x30, 0x0f, 0x06, 0x09, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01, 0x09, 0x04, 0x02, 0x05, 0x00];
@@ -215,6 +217,13 @@ struct Sizes {
 pub fn nonce_extension(extn_value: &[u8]) -> Vec<u8> {
     let mut content = NONCE_OID.to_vec();
     put_tlv(&mut content, tag::OCTET_STRING, extn_value);
+    tlv(tag::SEQUENCE, &content)
+}
+
+/// The archiveCutoff Extension for singleExtensions (RFC 6960 §4.4.4): how far back the responder's knowledge reaches.
+pub fn archive_cutoff_extension(cutoff: Timestamp) -> Vec<u8> {
+    let mut content = ARCHIVE_CUTOFF_OID.to_vec();
+    put_tlv(&mut content, tag::OCTET_STRING, &tlv(tag::GENERALIZED_TIME, &format_generalized(cutoff)));
     tlv(tag::SEQUENCE, &content)
 }
 

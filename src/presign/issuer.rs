@@ -33,6 +33,8 @@ pub struct IssuerSettings {
     pub answers_nonces: bool,
     /// What is said of serials that were never issued.
     pub unissued: Unissued,
+    /// Whether answers carry archiveCutoff with the notBefore of the issuer's certificate (RFC 6960 §4.4.4).
+    pub archive_cutoff: bool,
 }
 
 impl Default for IssuerSettings {
@@ -47,6 +49,7 @@ impl Default for IssuerSettings {
             responder_by_name: false,
             answers_nonces: false,
             unissued: Unissued::Unauthorized,
+            archive_cutoff: false,
         }
     }
 }

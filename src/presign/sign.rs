@@ -2,7 +2,7 @@
 
 use super::issuer::{ActiveSigner, Issuer, View};
 use super::schedule::{CannotDate, Dates};
-use crate::ocsp::{CertStatus, HashAlgorithm, Single, Template, TemplateSpec};
+use crate::ocsp::{CertStatus, HashAlgorithm, Single, Template, TemplateSpec, archive_cutoff_extension};
 use crate::signer::SignError;
 use crate::store::{Keys, KeysError, Part, Segment, SegmentError, SegmentMeta, hash};
 use crate::time::Timestamp;
@@ -78,7 +78,11 @@ pub fn template(
         produced_at: dates.produced_at,
         algorithm: signer.key().algorithm(),
         certificate: signer.embedded(),
-        single_extensions: Vec::new(),
+        single_extensions: if view.settings.archive_cutoff {
+            archive_cutoff_extension(issuer.certificate().not_before())
+        } else {
+            Vec::new()
+        },
     })
 }
 
