@@ -2,9 +2,10 @@
 
 use super::report::{IssuerReport, SignerReport, SourceSummary};
 use super::spec::IssuerSpec;
+use crate::ocsp::Profile;
 use crate::presign::{ActiveSigner, Issuer, Presigner, Table};
 use crate::signer::{check, files};
-use crate::status::{self, Watch};
+use crate::status::{self, SourceFacts, StatusSet, Watch};
 use crate::time::Timestamp;
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +24,8 @@ pub(super) struct Managed {
     status: Part,
     signer: Part,
     signer_report: Option<SignerReport>,
+    /// Under which rule book the signer in use was found good.
+    signer_profile: Option<Profile>,
     sources: Vec<SourceSummary>,
     refused_segments: Vec<String>,
 }
@@ -68,6 +71,7 @@ impl Managed {
             status: Part::new(status_paths(&spec)),
             signer: Part::new(signer_paths(&spec)),
             signer_report: None,
+            signer_profile: None,
             sources: Vec::new(),
             refused_segments: refused.iter().map(ToString::to_string).collect(),
             spec,
@@ -90,11 +94,12 @@ impl Managed {
 
     /// Takes another spec of the same CA.
     pub(super) fn change(&mut self, spec: IssuerSpec, presigner: &Presigner) {
-        if spec.sources != self.spec.sources {
+        // The profile decides which reasons may be given, and what a signer must be.
+        let same_profile = spec.settings.profile == self.spec.settings.profile;
+        if spec.sources != self.spec.sources || !same_profile {
             self.status = Part::new(status_paths(&spec));
         }
-        // The profile decides what a signer must be.
-        if spec.signer != self.spec.signer || spec.settings.profile != self.spec.settings.profile {
+        if spec.signer != self.spec.signer || !same_profile {
             self.signer = Part::new(signer_paths(&spec));
         }
         presigner.set_settings(&self.issuer, spec.settings.clone());
@@ -106,6 +111,12 @@ impl Managed {
     pub(super) fn poll(&mut self, presigner: &Presigner, now: Timestamp) -> bool {
         if self.signer.is_due(now) {
             let fault = self.read_signer(presigner, now).err();
+            // The signer in use has passed the check of another rule book, which does not count under this one.
+            if fault.is_some() && self.signer_profile.is_some_and(|profile| profile != self.spec.settings.profile) {
+                self.signer_report = None;
+                self.signer_profile = None;
+                presigner.set_signer(&self.issuer, None);
+            }
             if self.signer.settled(fault, now)
                 && let Some(fault) = &self.signer.fault
             {
@@ -162,6 +173,7 @@ impl Managed {
         };
         tracing::info!(issuer = self.spec.id, serial = report.serial, not_after = %report.not_after, "signer in use");
         self.signer_report = Some(report);
+        self.signer_profile = Some(self.spec.settings.profile);
         let signer = ActiveSigner::new(Arc::new(key), certificate, &self.spec.certificate);
         presigner.set_signer(&self.issuer, Some(Arc::new(signer)));
         Ok(())
@@ -169,6 +181,7 @@ impl Managed {
 
     fn read_status(&mut self, presigner: &Presigner, now: Timestamp) -> Result<(), String> {
         let set = status::load(&self.spec.certificate, &self.spec.sources, now).map_err(|error| error.to_string())?;
+        refuse_step_back(&self.sources, &set)?;
         let live = self.issuer.slot().live();
         let hashes = &self.spec.settings.certid_hashes;
         let in_use = hashes.iter().find_map(|algorithm| live.wave(*algorithm)).map(|wave| wave.bits());
@@ -239,6 +252,21 @@ fn refuse_collapse(before: &Table, after: &Table) -> Result<(), String> {
         "{lost} of {} certificates are no longer listed: the file looks cut short; if it is meant, restart the responder",
         before.len()
     ))
+}
+
+/// A CRL older than the one that has been in use under the same name is an old one put back: what was revoked in between would
+/// seem good again.
+fn refuse_step_back(before: &[SourceSummary], set: &StatusSet) -> Result<(), String> {
+    for new in set.sources.iter().filter(|new| matches!(new.facts, SourceFacts::Crl(_))) {
+        let file = new.source.path().display().to_string();
+        if let Some(old) = before.iter().find(|old| old.file == file && old.data_time > new.data_time) {
+            return Err(format!(
+                "CRL {file}: its thisUpdate {} is before {}, that of the list in use: an old list has been put back; if it is meant, restart the responder",
+                new.data_time, old.data_time
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn status_paths(spec: &IssuerSpec) -> Vec<std::path::PathBuf> {
