@@ -1,5 +1,23 @@
 //! stillgood: an OCSP responder that serves pre-signed responses from memory and keeps its own signers good.
 #![deny(unsafe_code)]
+// What may stop the process or loses sight of an input does not stand in the library; tests may do all of it. Cargo.toml has
+// the lints that hold everywhere.
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::panic,
+        clippy::unreachable,
+        clippy::indexing_slicing,
+        clippy::string_slice,
+        clippy::get_unwrap,
+        clippy::exit,
+        clippy::print_stdout,
+        clippy::print_stderr,
+        clippy::disallowed_methods
+    )
+)]
 
 pub mod admin;
 mod asn1;

@@ -74,7 +74,7 @@ fn oids(theirs: &x509_ocsp::OcspRequest) -> impl Iterator<Item = &[u8]> {
     let single = tbs.request_list.iter().filter_map(|r| r.single_request_extensions.as_ref()).flatten();
     let extensions = single.chain(tbs.request_extensions.iter().flatten()).map(|e| &e.extn_id);
     let signature = theirs.optional_signature.iter().map(|s| &s.signature_algorithm.oid);
-    hashes.chain(extensions).chain(signature).map(|oid| oid.as_bytes())
+    hashes.chain(extensions).chain(signature).map(der07::asn1::ObjectIdentifier::as_bytes)
 }
 
 fn padded_arc(oid: &[u8]) -> bool {

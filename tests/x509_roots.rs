@@ -23,7 +23,7 @@ fn every_root_of_this_machine_is_read_and_verifies_itself() {
         assert_eq!(ours.key_bits(), spki.subject_public_key.raw_bytes(), "{ours:?}");
         assert_eq!(ours.not_before().unix(), seconds(&tbs.validity().not_before), "{ours:?}");
         assert_eq!(ours.not_after().unix(), seconds(&tbs.validity().not_after), "{ours:?}");
-        assert_eq!(ours.extensions().count(), tbs.extensions().map_or(0, |e| e.len()), "{ours:?}");
+        assert_eq!(ours.extensions().count(), tbs.extensions().map_or(0, std::vec::Vec::len), "{ours:?}");
         let mut serial = Vec::new();
         ours.serial().write_der_content(&mut serial);
         assert_eq!(serial, tbs.serial_number().to_der().unwrap()[2..], "{ours:?}");

@@ -3,6 +3,7 @@
 //! Exit codes are a contract, documented in `--help`: 0 fine; 1 looked at and not fine, or failed; 2 the command line
 //! cannot be understood. `probe` speaks the convention of monitoring plug-ins instead: 0 OK, 1 WARNING, 2 CRITICAL,
 //! 3 UNKNOWN, and 3 for a command line it cannot understand.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "verbs talk to people")]
 
 mod check;
 mod demo;

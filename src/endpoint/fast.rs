@@ -188,6 +188,7 @@ fn parse<'a>(input: &'a [u8], service: &Service) -> Parsed<'a> {
 }
 
 /// Characters that every parser of URIs takes as they are.
+#[expect(clippy::indexing_slicing, reason = "the compiler computes it, and would say so")]
 const PLAIN: [bool; 256] = {
     let mut plain = [false; 256];
     let others = b"%+/=-_.~:@!$&'()*,;?";

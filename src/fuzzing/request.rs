@@ -103,7 +103,7 @@ fn justified(error: RequestError, typed: &OcspRequest) {
                 .is_some_and(|v| v.is_empty() || v.len() <= 3 || v.len() > Request::MAX_NONCE)
         ),
         RequestError::BasicNotAcceptable => {
-            assert!(extension(tbs.request_extensions.as_ref(), &[1, 3, 6, 1, 5, 5, 7, 48, 1, 4]).is_some())
+            assert!(extension(tbs.request_extensions.as_ref(), &[1, 3, 6, 1, 5, 5, 7, 48, 1, 4]).is_some());
         }
         RequestError::Version => assert_ne!(tbs.version, rasn::types::Integer::from(0)),
         RequestError::DigestLength { octets, .. } => assert!(

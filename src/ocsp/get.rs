@@ -97,6 +97,7 @@ const INVALID: Symbol = 68;
 const FIRST: Symbol = tag::SEQUENCE >> 2;
 
 /// Both alphabets of RFC 4648 at once, and what else occurs in a path.
+#[expect(clippy::indexing_slicing, reason = "the compiler computes it, and would say so")]
 const SYMBOLS: [Symbol; 256] = {
     let mut table = [INVALID; 256];
     let alphabet = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -116,8 +117,8 @@ const SYMBOLS: [Symbol; 256] = {
     table
 };
 
-/// Every `u8` has its entry, so this index cannot miss.
 #[inline(always)]
+#[expect(clippy::indexing_slicing, reason = "every u8 has its entry")]
 fn meaning(character: u8) -> Symbol {
     SYMBOLS[usize::from(character)]
 }

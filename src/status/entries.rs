@@ -12,7 +12,7 @@ pub struct StatusEntry {
 }
 
 // A million of them are held per issuer: keep them small.
-const _: () = assert!(std::mem::size_of::<StatusEntry>() == 28);
+const _: () = assert!(size_of::<StatusEntry>() == 28);
 
 /// First octet: what; for a revocation the other five: seconds since [`Timestamp::MIN`], big-endian.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -190,7 +190,7 @@ mod tests {
                     .or_else(|| words().find(|e| e.status() == CertStatus::Unknown))
                     .or_else(|| words().next());
                 let kept: Vec<_> = entries.iter().filter(|e| e.serial == serial).collect();
-                match expected.map(|e| e.status()) {
+                match expected.map(super::StatusEntry::status) {
                     None => prop_assert!(kept.is_empty() && !withheld.contains(&serial)),
                     Some(CertStatus::Unknown) => prop_assert!(kept.is_empty() && withheld.contains(&serial)),
                     Some(_) => prop_assert_eq!(kept, vec![expected.unwrap()]),

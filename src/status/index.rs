@@ -286,6 +286,7 @@ fn nibble(digit: u8) -> u8 {
     NIBBLES.get(usize::from(digit)).copied().unwrap_or(0xff)
 }
 
+#[expect(clippy::indexing_slicing, reason = "the compiler computes it, and would say so")]
 static NIBBLES: [u8; 256] = {
     let mut table = [0xff; 256];
     let mut n = 0;

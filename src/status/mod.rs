@@ -80,7 +80,7 @@ impl Quarantine {
     }
 }
 
-#[allow(clippy::ref_option)] // serde's signature
+#[allow(clippy::ref_option, reason = "serde's signature")]
 fn serial_text<S: serde::Serializer>(serial: &Option<Serial>, serializer: S) -> Result<S::Ok, S::Error> {
     match serial {
         Some(serial) => serializer.collect_str(serial),

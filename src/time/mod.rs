@@ -78,7 +78,7 @@ impl serde::Serialize for Timestamp {
 
 /// A reading of the machine's monotonic clock, for measuring how long something took and for time-outs; it names no time of
 /// day.
-#[allow(clippy::disallowed_methods)] // the one place that reads it
+#[expect(clippy::disallowed_methods, reason = "the one place that reads it")]
 pub fn monotonic() -> std::time::Instant {
     std::time::Instant::now()
 }
@@ -94,7 +94,7 @@ pub trait Clock: Send + Sync + 'static {
 pub struct SystemClock;
 
 impl Clock for SystemClock {
-    #[allow(clippy::disallowed_methods)] // the one place that reads the wall clock
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
     fn now(&self) -> Timestamp {
         let seconds = match SystemTime::now().duration_since(UNIX_EPOCH) {
             Ok(after) => i64::try_from(after.as_secs()).unwrap_or(i64::MAX),

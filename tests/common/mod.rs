@@ -1,5 +1,5 @@
 //! A small PKI and a way to ask, shared by the tests.
-#![allow(dead_code)] // every test file uses its own part
+#![allow(dead_code, reason = "every test file uses its own part")]
 
 pub mod site;
 

@@ -1,5 +1,5 @@
 //! Builds OCSPRequests octet by octet, well formed or not.
-#![allow(dead_code)] // each test file uses its own part
+#![allow(dead_code, reason = "every test file uses its own part")]
 
 use stillgood::ocsp::HashAlgorithm;
 

@@ -6,8 +6,6 @@
 
 mod cabf;
 mod fault;
-#[cfg(test)]
-mod tests;
 
 pub use fault::{SignerFault, SignerRefused};
 
@@ -224,3 +222,6 @@ fn test_sign(certificate: &Certificate, key: &dyn Signer) -> Result<(), String> 
     algorithm.write_wire(&raw, &mut wire);
     verify(certificate.spki_der(), algorithm.identifier_der(), MESSAGE, &wire).map_err(|e| e.to_string())
 }
+
+#[cfg(test)]
+mod tests;
