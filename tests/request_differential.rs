@@ -82,12 +82,13 @@ fn padded_arc(oid: &[u8]) -> bool {
     starts.zip(oid).any(|(starts, octet)| starts && *octet == 0x80)
 }
 
-/// We read it and they refuse: what is tolerated unread, line ends, long arcs.
+/// We read it and they refuse: what is tolerated unread, line ends, long arcs, and first arcs above 2.39.
 fn tolerated(der: &[u8], ours: &Request<'_>) -> bool {
     let requestor_name = der.contains(&0xa1);
     let long_arc = der.windows(4).any(|w| w.iter().all(|b| *b >= 0x80));
+    let first_arc = der.windows(3).any(|w| matches!(w, [6, _, 120..=255]));
     let line_end = matches!(der.last(), Some(b'\r' | b'\n'));
-    ours.signed || requestor_name || long_arc || line_end || ours.cert_ids().any(|id| id.hash.is_none())
+    ours.signed || requestor_name || long_arc || first_arc || line_end || ours.cert_ids().any(|id| id.hash.is_none())
 }
 
 /// Requests that are mostly well formed, with everything the grammar has.
