@@ -80,7 +80,7 @@ impl Outcome {
         );
         if !right {
             let expected = format!("{:?}", args.expect).to_lowercase();
-            self.add(Level::Critical, format!("the status is not {expected}, as expected"));
+            self.add(Level::Critical, format!("{expected} was expected"));
         }
         if let Some(next) = verified.next_update {
             let left = next.since(now);
