@@ -212,8 +212,15 @@ fn write(path: &Path, octets: &[u8]) -> Result<(), String> {
     fs::write(path, octets).map_err(|e| format!("{}: {e}", path.display()))
 }
 
+/// The path as one word of a shell command.
+fn for_a_shell(path: &Path) -> String {
+    let text = path.display().to_string();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
+    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
 fn what_to_try(dir: &Path, address: SocketAddr, admin: SocketAddr) -> String {
-    let d = dir.display();
+    let d = for_a_shell(dir);
     format!(
         "\nServing http://{address}/. Try, in another terminal:\n\n\
          # ask with OpenSSL and verify the answer\n\
