@@ -168,7 +168,7 @@ impl<'a> Cursor<'a> {
 }
 
 impl<'a> Response<'a> {
-    /// Reads a response of at most [`MAX_LEN`] octets. Nothing may follow it.
+    /// Reads a response of at most `MAX_LEN` octets. Nothing may follow it.
     pub fn parse(der: &'a [u8]) -> Result<Self, Malformed> {
         let mut document = Cursor { document: der, reader: Reader::new(der) };
         if der.len() > MAX_LEN {

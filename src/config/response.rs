@@ -197,7 +197,7 @@ impl IssuerDefaults {
         Signer { key: self.key.unwrap_or_default(), rsa_padding: self.rsa_padding.unwrap_or_default() }
     }
 
-    /// The response settings that follow. Whether they keep the rules is [`violations`]'s to say.
+    /// The response settings that follow. Whether they keep the rules is `violations`'s to say.
     pub fn response(&self) -> Response {
         let profile = self.profile.unwrap_or_default();
         Response {

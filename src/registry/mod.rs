@@ -11,7 +11,7 @@
 //! * gone from the document: a tombstone too ([`TombstoneCause::Removed`]), from the moment its absence is seen. Removing
 //!   a record and retiring it have the same effect; retiring says it on purpose.
 //! * unusable: quarantined. If the issuer was served before, it is served on as the last good record says, until a restart,
-//!   and not renewed (see [`file`]);
+//!   and not renewed (see [`mod@file`]);
 //! * a tombstone whose id comes back as active or disabled is used again, and that is noted: the document is the word of
 //!   the operator, and it says so positively.
 

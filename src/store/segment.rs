@@ -115,7 +115,7 @@ impl Segment {
         &self.keys
     }
 
-    /// Looks a serial up; `hash` is [`hash`] of it.
+    /// Looks a serial up; `hash` is [`hash`](fn@super::hash) of it.
     #[inline]
     pub fn find(&self, serial: &Serial, hash: u64) -> Option<Hit> {
         self.keys.find(serial, hash)
