@@ -1,8 +1,16 @@
-//! Reading a request allocates nothing, whichever path reads it; decoding a GET path only fills its buffer.
+//! Reading a request allocates nothing, whichever path reads it; decoding a GET path and looking an answer up only fill
+//! their buffers.
+
+mod common;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use stillgood::ocsp::{Request, decode_get_path};
+use std::sync::Arc;
+use std::time::Duration;
+use stillgood::ocsp::{HashAlgorithm, Request, decode_get_path};
+use stillgood::presign::{IssuerSettings, PresignSettings, Presigner};
+use stillgood::store::{Lookup, Routes, Store};
+use stillgood::time::{Clock, SystemClock};
 
 /// The system's allocator, counting per thread.
 struct Counting;
@@ -64,4 +72,38 @@ fn decoding_a_path_allocates_nothing_beyond_a_buffer_that_is_large_enough() {
             0
         );
     }
+}
+
+#[test]
+fn looking_an_answer_up_allocates_nothing_beyond_a_buffer_that_is_large_enough() {
+    let lab = common::Lab::new("Allocations");
+    let settings = PresignSettings { workers: 1, background_nice: 0, segments: None };
+    let presigner = Presigner::start(&settings, Arc::new(SystemClock));
+    let issuer = lab.issuer("ca", IssuerSettings::default());
+    assert!(presigner.add(&issuer).is_empty());
+    let store = Store::default();
+    store.set_routes(Routes::new(vec![issuer.slot().clone()]));
+    presigner.set_signer(&issuer, Some(lab.active_signer()));
+    presigner.set_table(&issuer, common::table(5000, 10, None));
+    common::eventually(Duration::from_secs(60), "signed", || {
+        presigner.stats().missing == 0 && presigner.stats().slices > 0
+    });
+    let mut out = Vec::with_capacity(4096);
+    // The first look of a thread at an ArcSwap takes a place in its list.
+    let mut ask = |n: u64| {
+        let der = common::request(&lab.hashes(HashAlgorithm::Sha1), &[common::long_serial(n)], None);
+        let request = Request::parse(&der).unwrap();
+        let now = SystemClock.now();
+        out.clear();
+        let mut lookup = Lookup::NotHere;
+        let count = allocations(|| lookup = store.answer(&request, now, &mut out));
+        (count, lookup)
+    };
+    ask(0);
+    for n in 0..5000 {
+        let (count, lookup) = ask(n);
+        assert!(matches!(lookup, Lookup::Ready { .. }), "serial {n}: {lookup:?}");
+        assert_eq!(count, 0, "serial {n}");
+    }
+    assert_eq!(ask(5000), (0, Lookup::NotHere));
 }

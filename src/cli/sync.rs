@@ -57,6 +57,7 @@ pub(super) fn limits(config: &Config) -> Limits {
         on_demand: config.on_demand.timeout,
         max_connections: endpoint.max_connections,
         max_requests_per_connection: endpoint.max_requests_per_connection,
+        max_connections_per_client: endpoint.max_connections_per_client,
         ..Limits::default()
     }
 }

@@ -1,7 +1,7 @@
 //! The client's side of OCSP: making a request, reading a response, and verifying it as a strict client would. Pure.
 //!
 //! It shares no code with the making of responses but the certificate reader and the signature check, so it is the
-//! independent opinion: of `probe`, of the tests, and of a signer's test response before it goes live.
+//! independent opinion of `probe` and of the tests.
 
 mod request;
 mod response;

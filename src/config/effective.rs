@@ -24,6 +24,7 @@ impl Config {
         out.pair("write_timeout", duration(e.write_timeout));
         out.pair("max_connections", e.max_connections);
         out.pair("max_requests_per_connection", e.max_requests_per_connection);
+        out.pair("max_connections_per_client", e.max_connections_per_client);
 
         out.section("admin");
         out.pair("listen", quoted(&self.admin.listen.map_or_else(|| "off".to_owned(), |a| a.to_string())));

@@ -72,6 +72,8 @@ pub struct Endpoint {
     pub max_connections: usize,
     /// After so many requests a connection is closed.
     pub max_requests_per_connection: u32,
+    /// Connections at a time of one client (an IPv4 address or an IPv6 /64); 0 sets no limit.
+    pub max_connections_per_client: usize,
 }
 
 /// `[admin]`: status page, metrics, health and operator commands.
@@ -142,6 +144,10 @@ impl Endpoint {
             max_requests_per_connection: s
                 .optional("max_requests_per_connection", out, |n| n.integer(1, 1_000_000_000))
                 .unwrap_or(DEFAULT_MAX_REQUESTS_PER_CONNECTION),
+            // No limit: behind a proxy or a carrier's NAT all clients look like one.
+            max_connections_per_client: s
+                .optional("max_connections_per_client", out, |n| n.integer(0, 1_000_000))
+                .unwrap_or(0),
         };
         s.finish(out);
         endpoint

@@ -69,6 +69,7 @@ fn the_effective_configuration_reads_back_as_the_same() {
         write_timeout = "1500ms"
         max_connections = 7
         max_requests_per_connection = 8
+        max_connections_per_client = 9
         [admin]
         listen = "off"
         socket = "s"
