@@ -25,6 +25,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod endpoint;
+pub mod enrolment;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod ocsp;

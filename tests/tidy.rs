@@ -32,6 +32,11 @@ const MAY_KNOW: &[(&str, &[&str], &str)] = &[
         "answers even when everything else is dead: what it needs comes through its own traits",
     ),
     ("config", &["ocsp", "signer"], "text in, checked settings out; starts nothing"),
+    (
+        "enrolment",
+        &["config", "ocsp", "signer", "time", "x509"],
+        "asks a CA once; when to ask, and what becomes of the answer, is for others",
+    ),
     ("registry", &["config", "ocsp", "time", "x509"], "says which issuers there are; does nothing with them"),
     (
         "responder",
@@ -132,6 +137,9 @@ const PURE: &[&str] = &[
     "src/config/document.rs",
     "src/config/quantity.rs",
     "src/registry/record.rs",
+    "src/enrolment/accept.rs",
+    "src/enrolment/body.rs",
+    "src/enrolment/failure.rs",
 ];
 
 /// What makes a part impure.

@@ -9,6 +9,7 @@ mod extensions;
 pub mod issue;
 pub(crate) mod oid;
 pub mod pem;
+pub mod pkcs7;
 mod public_key;
 mod signer;
 pub mod verify;
