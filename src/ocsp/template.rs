@@ -29,6 +29,16 @@ pub enum ResponderId {
     Name(Vec<u8>),
 }
 
+/// The key hash in hexadecimal, or `by name`.
+impl std::fmt::Display for ResponderId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            ResponderId::Key(hash) => hash.iter().try_for_each(|b| write!(f, "{b:02X}")),
+            ResponderId::Name(_) => f.write_str("by name"),
+        }
+    }
+}
+
 impl ResponderId {
     fn to_der(&self) -> Vec<u8> {
         match self {

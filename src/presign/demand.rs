@@ -3,7 +3,7 @@
 use super::budget::Budget;
 use super::decide::{Decision, decide};
 use super::issuer::Issuer;
-use super::sign::template;
+use super::sign::{record, template};
 use crate::ocsp::{CertStatus, ErrorStatus, HashAlgorithm, Request, Serial, Single, SingleCertId, nonce_extension};
 use crate::store::Store;
 use crate::time::{Clock, Timestamp};
@@ -363,6 +363,7 @@ impl Shared {
         })?;
         template.response(&singles, &extensions, &signature, &mut response);
         self.signed.fetch_add(1, Ordering::Relaxed);
+        record(issuer, &template, singles.len(), if nonce.is_some() { "on demand, with a nonce" } else { "on demand" });
         let place = crate::store::hash(&request.first.serial);
         Ok(SignedAnswer {
             response: Bytes::from(response),

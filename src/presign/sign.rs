@@ -62,6 +62,25 @@ pub fn segment(
     Ok(Segment::new(meta, template, keys, Bytes::from(signatures))?)
 }
 
+/// Where each signing is recorded (CA/B BR §5.4.1), at the level `debug`: one event for a segment, one for an answer on demand.
+pub const AUDIT: &str = "audit";
+
+/// Records what was signed under a template.
+pub fn record(issuer: &Issuer, template: &Template, certificates: usize, what: &str) {
+    let spec = template.spec();
+    tracing::debug!(
+        target: AUDIT,
+        issuer = issuer.id(),
+        hash = spec.issuer.algorithm.name(),
+        certificates,
+        responder = %spec.responder,
+        algorithm = spec.algorithm.name(),
+        this_update = %spec.this_update,
+        next_update = %spec.next_update,
+        "signed: {what}"
+    );
+}
+
 /// The octets around an entry, for an issuer's present signer.
 pub fn template(
     issuer: &Issuer,

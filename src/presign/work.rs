@@ -114,6 +114,7 @@ impl Shared {
         let part = segment.meta().part;
         let overlay = part == Part::Overlay;
         let sequence = segment.meta().sequence;
+        sign::record(issuer, segment.template(), segment.keys().len(), if overlay { "changes" } else { "slice" });
         let mut written = None;
         if let Some(dir) = &self.segments {
             match dir.write(&segment) {
