@@ -380,6 +380,22 @@ fn an_ignored_test_says_why() {
 }
 
 #[test]
+fn every_metric_is_documented() {
+    let documents: String =
+        files("docs", &|path| path.ends_with(".md")).into_iter().map(|source| source.text).collect();
+    let mut metrics = BTreeSet::new();
+    for source in rust("src/admin") {
+        for (_, line) in source.code() {
+            let names = line.split("\"stillgood_").skip(1).filter_map(|rest| rest.split('"').next());
+            metrics.extend(names.map(|name| format!("stillgood_{name}")));
+        }
+    }
+    assert!(metrics.len() > 10, "the names of metrics are no longer found: {metrics:?}");
+    metrics.retain(|metric| !documents.contains(metric.as_str()));
+    assert!(metrics.is_empty(), "say in docs/OPERATIONS.md what these are: {metrics:?}");
+}
+
+#[test]
 fn every_suite_of_clients_is_run() {
     let run = fs::read_to_string(root().join("tests/run")).unwrap();
     let list = run.lines().find_map(|line| line.strip_prefix("clients=(")).expect("tests/run has a line clients=(…)");
