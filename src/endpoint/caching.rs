@@ -12,7 +12,17 @@ pub(super) const REFRESH_GRACE: Duration = Duration::from_secs(300);
 /// Apple's client honours a max-age between these two alone.
 const APPLE_MIN: i64 = 3_600;
 const APPLE_MAX: i64 = 7 * 86_400;
-const HEX: &[u8; 16] = b"0123456789abcdef";
+/// The two lowercase digits of every octet.
+const HEX: [[u8; 2]; 256] = {
+    let digits = b"0123456789abcdef";
+    let mut table = [[0; 2]; 256];
+    let mut octet = 0;
+    while octet < 256 {
+        table[octet] = [digits[octet >> 4], digits[octet & 15]];
+        octet += 1;
+    }
+    table
+};
 
 /// What the header fields of a cacheable answer say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,17 +68,10 @@ fn etag(response: &[u8]) -> ETag {
     let digest = HashAlgorithm::Sha256.digest(response);
     let mut tag = [b'"'; 66];
     let [_, hex @ .., _] = &mut tag;
-    for (pair, octet) in hex.chunks_exact_mut(2).zip(digest.as_ref()) {
-        if let [high, low] = pair {
-            *high = hex_digit(octet >> 4);
-            *low = hex_digit(octet & 15);
-        }
+    for (pair, octet) in hex.as_chunks_mut::<2>().0.iter_mut().zip(digest.as_ref()) {
+        *pair = HEX[usize::from(*octet)]; // every octet has its entry
     }
     tag
-}
-
-fn hex_digit(nibble: u8) -> u8 {
-    HEX.get(usize::from(nibble)).copied().unwrap_or(b'0')
 }
 
 #[cfg(test)]

@@ -197,19 +197,28 @@ impl Short {
     }
 
     fn text(mut self, text: &str) -> Self {
-        text.bytes().for_each(|b| self.push(b));
+        if let Some(free) = self.octets.get_mut(self.len..self.len + text.len()) {
+            free.copy_from_slice(text.as_bytes());
+            self.len += text.len();
+        }
         self
     }
 
     fn number(mut self, n: u64) -> Self {
-        let mut divisor = 1;
-        while n / divisor >= 10 {
-            divisor *= 10;
+        // The last digit first, from the end of a field that holds any number.
+        let mut digits = [b'0'; 20];
+        let (mut left, mut at) = (n, digits.len());
+        while let Some(place) = at.checked_sub(1) {
+            at = place;
+            if let Some(digit) = digits.get_mut(place) {
+                *digit = b'0' + (left % 10) as u8;
+            }
+            left /= 10;
+            if left == 0 {
+                break;
+            }
         }
-        while divisor > 0 {
-            self.push(b'0' + u8::try_from(n / divisor % 10).unwrap_or(0));
-            divisor /= 10;
-        }
+        digits.get(at..).unwrap_or_default().iter().for_each(|digit| self.push(*digit));
         self
     }
 

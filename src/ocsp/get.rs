@@ -80,7 +80,57 @@ pub fn decode_get_path(path: &[u8], out: &mut Vec<u8>) -> Result<(), GetError> {
     if path.len() > MAX_PATH_LEN {
         return Err(GetError::TooLong);
     }
+    if decode_tidy(path, out).is_some() {
+        return Ok(());
+    }
     Symbols { path, rest: path }.decode(out).inspect_err(|_| out.clear())
+}
+
+/// The longest tidy spelling, its escapes taken off: that of a request with one serial is about a hundred characters.
+const TIDY_LEN: usize = 256;
+
+/// The spelling of a tidy client: one layer of escapes at most, and nothing before or after the base64 but slashes before
+/// and padding after. `None`, with anything in `out`, for all others, right or wrong.
+fn decode_tidy(path: &[u8], out: &mut Vec<u8>) -> Option<()> {
+    let mut rest = path;
+    while let [b'/', more @ ..] = rest {
+        rest = more;
+    }
+    let mut buffer = [0; TIDY_LEN];
+    let mut text = rest;
+    if let Some(first) = memchr::memchr(b'%', rest) {
+        let (mut len, mut next) = (0, Some(first));
+        while let Some(run) = next {
+            let (plain, escape) = rest.split_at_checked(run)?;
+            buffer.get_mut(len..len + run)?.copy_from_slice(plain);
+            let [_, high, low, more @ ..] = escape else { return None };
+            *buffer.get_mut(len + run)? = hex(*high, *low)?;
+            len += run + 1;
+            rest = more;
+            next = memchr::memchr(b'%', rest);
+        }
+        buffer.get_mut(len..len + rest.len())?.copy_from_slice(rest);
+        text = buffer.get(..len + rest.len())?;
+    }
+    while let [less @ .., b'='] = text {
+        text = less;
+    }
+    let len = text.len() / 4 * 3 + [0, 0, 1, 2].get(text.len() % 4)?;
+    out.clear();
+    out.resize(len, 0);
+    let done = plain_run(text, out);
+    match (text.get(done * 4..)?, out.get_mut(done * 3..)?) {
+        ([], []) => {}
+        ([a, b], [x]) => [*x, ..] = octets(sextet(*a)?, sextet(*b)?, 0, 0),
+        ([a, b, c], [x, y]) => [*x, *y, _] = octets(sextet(*a)?, sextet(*b)?, sextet(*c)?, 0),
+        _ => return None,
+    }
+    let header = out.first_chunk::<4>().filter(|_| len >= 6)?;
+    (der_len(*header) == Ok(len)).then_some(())
+}
+
+fn sextet(character: u8) -> Option<Symbol> {
+    Some(meaning(character)).filter(|symbol| *symbol <= SLASH)
 }
 
 /// What a character stands for: a sextet, or one of the codes above 63.
@@ -295,9 +345,21 @@ fn der_len(header: [u8; 4]) -> Result<usize, GetError> {
 }
 
 fn hex(high: u8, low: u8) -> Option<u8> {
-    let digit = |d| char::from(d).to_digit(16).and_then(|d| u8::try_from(d).ok());
-    Some(digit(high)? << 4 | digit(low)?)
+    let (high, low) = (HEX_DIGITS[usize::from(high)], HEX_DIGITS[usize::from(low)]);
+    (high | low < 16).then_some(high << 4 | low)
 }
+
+/// What a hexadecimal digit stands for; 255 for any other octet.
+const HEX_DIGITS: [u8; 256] = {
+    let mut table = [255; 256];
+    let mut i = 0;
+    while i < 16 {
+        table[b"0123456789abcdef"[i] as usize] = i as u8;
+        table[b"0123456789ABCDEF"[i] as usize] = i as u8;
+        i += 1;
+    }
+    table
+};
 
 #[cfg(test)]
 mod tests {
@@ -309,6 +371,36 @@ mod tests {
         let result = decode_get_path(path.as_bytes(), &mut out);
         assert!(result.is_ok() || out.is_empty());
         result.map(|()| out)
+    }
+
+    proptest! {
+        #[test]
+        fn a_tidy_spelling_is_read_as_the_general_reader_reads_it(
+            content in proptest::collection::vec(any::<u8>(), 4..160),
+            escapes in proptest::collection::vec(0_u8..6, 260),
+            spoilt in proptest::option::weighted(0.3, (0_usize..260, any::<u8>())),
+        ) {
+            let der = crate::asn1::tlv(tag::SEQUENCE, &content);
+            let mut path = b"/".to_vec();
+            for (character, escape) in data_encoding::BASE64.encode(&der).bytes().zip(escapes) {
+                match (escape, character) {
+                    (0, _) => path.extend(format!("%{character:02x}").bytes()),
+                    (1..4, b'+' | b'/' | b'=') => path.extend(format!("%{character:02X}").bytes()),
+                    (4, b'=') => {}
+                    _ => path.push(character),
+                }
+            }
+            if let Some((at, octet)) = spoilt {
+                let len = path.len();
+                path[at % len] = octet;
+            }
+            let (mut tidy, mut general) = (Vec::new(), Vec::new());
+            let read = Symbols { path: &path, rest: &path }.decode(&mut general);
+            match decode_tidy(&path, &mut tidy) {
+                Some(()) => prop_assert_eq!((read, &tidy), (Ok(()), &general)),
+                None => prop_assert!(spoilt.is_some() || path.len() > TIDY_LEN, "not seen as tidy"),
+            }
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@
 use super::{CertStatus, IssuerHashes, Serial, SignatureAlgorithm};
 use crate::asn1::{put_header, put_tlv, tag, tlv, tlv_len};
 use crate::time::{Timestamp, format_generalized};
+use std::sync::Arc;
 
 /// id-pkix-ocsp-basic, 1.3.6.1.5.5.7.48.1.1, as a whole element.
 const BASIC_OID: &[u8] = &[0x06, 0x09, 0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x30, 0x01, 0x01];
@@ -76,13 +77,13 @@ pub struct Template {
     /// responderID and producedAt.
     head: Vec<u8>,
     /// hashAlgorithm, issuerNameHash and issuerKeyHash.
-    cert_id: Vec<u8>,
+    cert_id: Arc<[u8]>,
     /// thisUpdate, nextUpdate and singleExtensions.
     times: Vec<u8>,
     /// signatureAlgorithm.
     algorithm: &'static [u8],
     /// certs, or nothing.
-    certs: Vec<u8>,
+    certs: Arc<[u8]>,
 }
 
 /// One certificate's part of a response.
@@ -136,7 +137,17 @@ impl Template {
             None => Vec::new(),
         };
         let algorithm = spec.algorithm.identifier_der();
-        Template { spec, head, cert_id, times, algorithm, certs }
+        Template { spec, head, cert_id: cert_id.into(), times, algorithm, certs: certs.into() }
+    }
+
+    /// Holds the octets that are the same in `other` together with it. The templates of a wave differ in their dates alone;
+    /// what all of them use stays in the processor's cache.
+    pub fn share_with(&mut self, other: &Template) {
+        for (mine, theirs) in [(&mut self.cert_id, &other.cert_id), (&mut self.certs, &other.certs)] {
+            if *mine == *theirs {
+                *mine = theirs.clone();
+            }
+        }
     }
 
     /// What it was made of.

@@ -68,7 +68,8 @@ fn assemble(
     segments.sort_by_key(|(_, segment)| segment.meta().sequence);
     let mut wave = Wave::empty(chosen);
     let mut overlays = Vec::new();
-    for (path, segment) in segments {
+    for (path, mut segment) in segments {
+        segment.share_with(&wave);
         let segment = Arc::new(segment);
         match segment.meta().part {
             Part::Slice { bits, .. } if bits == chosen => {

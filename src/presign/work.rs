@@ -131,6 +131,9 @@ impl Shared {
                 super::View { table: shared.map(Arc::new).or_else(|| view.table.clone()), ..view.clone() }
             });
         }
+        if let Some(wave) = issuer.slot().live().wave(algorithm) {
+            segment.share_with(wave);
+        }
         let segment = Arc::new(segment);
         let mut held_wave = None;
         issuer.slot().update(|live| {

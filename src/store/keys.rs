@@ -190,19 +190,27 @@ impl Keys {
     /// Looks a serial up; `hash` is [`hash`](fn@super::hash) of it.
     #[inline]
     pub fn find(&self, serial: &Serial, hash: u64) -> Option<Hit> {
+        self.find_near(serial, hash, |_| {})
+    }
+
+    /// As [`Keys::find`]; before any serial is compared, `near` is told the number of an entry at most a bucket away, so that
+    /// the caller can ask the memory for what it will need.
+    #[inline]
+    pub(super) fn find_near(&self, serial: &Serial, hash: u64, near: impl Fn(u32)) -> Option<Hit> {
         let class = serial_class(serial);
         self.groups
             .iter()
             .filter(|group| group.class & !REVOKED == class)
-            .find_map(|group| self.find_in(group, serial.magnitude(), hash))
+            .find_map(|group| self.find_in(group, serial.magnitude(), hash, &near))
     }
 
     #[inline]
-    fn find_in(&self, group: &Group, magnitude: &[u8], hash: u64) -> Option<Hit> {
+    fn find_in(&self, group: &Group, magnitude: &[u8], hash: u64, near: impl Fn(u32)) -> Option<Hit> {
         let bucket = bucket_of(low(hash), group.buckets as usize);
         let slot = group.table as usize + 4 * bucket;
         let from = read_u32(&self.region, slot)?;
         let to = read_u32(&self.region, slot + 4)?.min(group.count);
+        near(group.first.wrapping_add(from));
         let width = magnitude.len();
         let start = group.keys as usize + from as usize * width;
         let candidates = self.region.get(start..group.keys as usize + to as usize * width)?;

@@ -10,6 +10,7 @@
 
 use super::Hit;
 use super::keys::{Keys, KeysError};
+use super::wave::Wave;
 use crate::ocsp::{
     CertStatus, HashAlgorithm, HashValue, IssuerHashes, ResponderId, Serial, SignatureAlgorithm, Single, Template,
     TemplateSpec,
@@ -17,6 +18,7 @@ use crate::ocsp::{
 use crate::time::Timestamp;
 use bytes::Bytes;
 use ring::digest;
+use std::hint::black_box;
 
 const MAGIC: &[u8; 16] = b"stillgood.seg.1\n";
 const CHECKSUM_LEN: usize = 32;
@@ -110,6 +112,13 @@ impl Segment {
         &self.template
     }
 
+    /// Holds what its template has in common with those of `wave` together with them.
+    pub(crate) fn share_with(&mut self, wave: &Wave) {
+        if let Some(other) = wave.slices().iter().flatten().next() {
+            self.template.share_with(other.template());
+        }
+    }
+
     /// Its serials and statuses.
     pub fn keys(&self) -> &Keys {
         &self.keys
@@ -118,7 +127,10 @@ impl Segment {
     /// Looks a serial up; `hash` is [`hash`](fn@super::hash) of it.
     #[inline]
     pub fn find(&self, serial: &Serial, hash: u64) -> Option<Hit> {
-        self.keys.find(serial, hash)
+        // The signature lies on another page than the serial. Reading near it now lets the memory fetch both at once.
+        self.keys.find_near(serial, hash, |entry| {
+            black_box(self.signatures.get(entry as usize * self.raw_len).copied());
+        })
     }
 
     /// Appends the OCSPResponse for an entry found in this segment. `false`, with nothing appended, if there is no such
