@@ -8,14 +8,25 @@ mod crl;
 mod get_path;
 mod index_txt;
 mod request;
+mod segment;
+mod template;
 
 pub use crl::crl;
 pub use get_path::get_path;
 pub use index_txt::index_txt;
 pub use request::request;
+pub use segment::segment;
+pub use template::template;
 
 /// The name of a target, which is that of its directory in `fuzz/corpus`, and its body.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: &[Target] = &[("crl", crl), ("get_path", get_path), ("index_txt", index_txt), ("request", request)];
+pub const TARGETS: &[Target] = &[
+    ("crl", crl),
+    ("get_path", get_path),
+    ("index_txt", index_txt),
+    ("request", request),
+    ("segment", segment),
+    ("template", template),
+];
