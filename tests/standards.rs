@@ -2,16 +2,17 @@
 
 mod common;
 
-use common::site::{LIMIT, Said, post, read, site, write_crl};
-use common::{DAY, Lab, eventually, long_serial, request, serial};
+use common::site::{LIMIT, Said, basic, post, read, site, write_crl};
+use common::{DAY, Lab, eventually, long_serial, request, serial, table};
 use std::time::Duration;
-use stillgood::ocsp::{HashAlgorithm, Profile};
+use stillgood::ocsp::{HashAlgorithm, Profile, Unissued};
 use stillgood::presign::{DemandSettings, IssuerSettings};
 use stillgood::responder::IssuerSpec;
 use stillgood::signer::{KeyKind, SigningKey};
 use stillgood::time::{Clock, SystemClock};
 use stillgood::x509::issue::{CertificateSpec, CrlEntry, CrlSpec};
 use stillgood::x509::pem::encode as pem;
+use x509_ocsp::CertStatus;
 
 const SHA1: HashAlgorithm = HashAlgorithm::Sha1;
 /// RFC 6960 §4.2.1.
@@ -85,6 +86,37 @@ fn two_cas_of_one_name_are_told_apart_by_their_keys() {
     site.responder.set_issuers(vec![old, new]);
     let ask = |lab: &Lab| read(&post(site.to(), &request(&lab.hashes(SHA1), &[long_serial(5)], None)).1);
     eventually(LIMIT, "both", || ask(&again) == [Said::Revoked] && ask(&site.lab) == [Said::Good]);
+}
+
+/// RFC 6960 §2.2, §4.4.8: certificateHold, 1970, extended-revoke in responseExtensions and nowhere else (RSP-13, EXT-08).
+#[test]
+fn a_revoked_that_was_never_issued_cannot_be_taken_for_a_real_one() {
+    let settings =
+        IssuerSettings { profile: Profile::Rfc6960, unissued: Unissued::Revoked, ..IssuerSettings::default() };
+    let site = site(&["index"], settings, DemandSettings::default());
+    eventually(LIMIT, "served", || site.said(SHA1, 3) == Said::Revoked);
+    let response = basic(&site.ask(SHA1, &[long_serial(4711)], None).1);
+    let data = &response.tbs_response_data;
+    let CertStatus::Revoked(info) = &data.responses[0].cert_status else { panic!("not revoked") };
+    assert_eq!(info.revocation_time.0.to_unix_duration(), Duration::ZERO);
+    assert_eq!(info.revocation_reason.map(|r| r as u8), Some(6));
+    assert!(data.responses[0].single_extensions.is_none());
+    let extensions = data.response_extensions.as_ref().unwrap();
+    assert_eq!(extensions.len(), 1);
+    assert_eq!(extensions[0].extn_id.to_string(), "1.3.6.1.5.5.7.48.1.9");
+    assert!(!extensions[0].critical);
+    assert_eq!(extensions[0].extn_value.as_bytes(), [5, 0]);
+    let real = basic(&site.ask(SHA1, &[long_serial(3)], None).1);
+    assert!(real.tbs_response_data.response_extensions.is_none());
+}
+
+/// BR §4.10.1 again: somebody must hear of it.
+#[test]
+fn revocations_that_are_taken_back_are_counted() {
+    let (before, after) = (table(1000, 10, None), table(1000, 20, None));
+    assert_eq!(before.unrevoked_in(&after), 50);
+    assert_eq!(after.unrevoked_in(&before), 0);
+    assert_eq!(before.unrevoked_in(&table(0, 0, None)), 100, "not listed is not revoked");
 }
 
 /// BR §4.10.1: what was revoked does not become good because an old list is put back (CAB-11).

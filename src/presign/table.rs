@@ -184,6 +184,18 @@ impl Table {
         self.slices.iter().flat_map(Keys::iter).filter(|(serial, _)| missing(serial)).count()
     }
 
+    /// How many of the serials that are revoked here are not revoked in a newer table.
+    pub fn unrevoked_in(&self, newer: &Table) -> usize {
+        let is_revoked = |status: CertStatus| matches!(status, CertStatus::Revoked { .. });
+        let stays = |serial: &Serial| {
+            let h = hash(serial);
+            let keys = newer.slices.get(Part::slice_of(h, newer.bits));
+            keys.and_then(|keys| keys.find(serial, h)).is_some_and(|hit| is_revoked(hit.status))
+        };
+        let with = self.slices.iter().filter(|keys| keys.revoked() > 0).flat_map(Keys::iter);
+        with.filter(|(serial, status)| is_revoked(*status) && !stays(serial)).count()
+    }
+
     /// Whether the sources list what was issued.
     pub fn knows_issued(&self) -> bool {
         self.unlisted == Unlisted::NotIssued

@@ -188,6 +188,14 @@ impl Managed {
         let table = Table::of(&set, in_use, self.spec.settings.profile).map_err(|error| error.to_string())?;
         if let Some(before) = &self.issuer.view().table {
             refuse_collapse(before, &table)?;
+            let unrevoked = before.unrevoked_in(&table);
+            if unrevoked > 0 {
+                tracing::warn!(
+                    issuer = self.spec.id,
+                    unrevoked,
+                    "certificates that were revoked are so no more: taken off hold, expired and dropped from a CRL, or lost"
+                );
+            }
         }
         self.sources = set.sources.iter().map(|report| SourceSummary::of(report, now)).collect();
         for source in self.sources.iter().filter(|source| source.quarantined > 0) {
