@@ -2,19 +2,19 @@
 
 use super::issuer::{ActiveSigner, Issuer, IssuerSettings};
 use super::queue::Queue;
-use super::table::Table;
+use super::table::{Difference, Table};
 use super::warm;
 use crate::ocsp::{CertStatus, HashAlgorithm, Serial};
 use crate::store::{Keys, Part, RefusedFile, SegmentDir, Wave};
 use crate::time::{Clock, Timestamp};
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 
 /// Changes signed together in one overlay segment: at most a few tens of milliseconds of work.
-const CHANGES_PER_SEGMENT: usize = 1024;
+pub(super) const CHANGES_PER_SEGMENT: usize = 1024;
 /// A slice of which more than this share changed is signed anew as a whole, beside what must go out at once.
 const RESIGN_SHARE: usize = 4;
 /// One of so many threads stays when everything has been signed once.
@@ -60,10 +60,11 @@ pub(super) struct SliceKey {
     pub(super) index: u32,
 }
 
+/// Serials to be signed at once, with the status that the sources give them by then.
 pub(super) struct Changes {
     pub(super) issuer: Arc<Issuer>,
     pub(super) algorithm: HashAlgorithm,
-    pub(super) entries: Vec<(Serial, CertStatus)>,
+    pub(super) serials: Vec<Serial>,
 }
 
 pub(super) struct Shared {
@@ -74,12 +75,21 @@ pub(super) struct Shared {
     pub(super) signed: AtomicU64,
     pub(super) failures: AtomicU64,
     pub(super) busy: AtomicUsize,
+    /// Segments cannot be written; told once, until one can.
+    pub(super) disk_fault: AtomicBool,
 }
 
 #[derive(Default)]
 pub(super) struct State {
     pub(super) queue: Queue<SliceKey, Changes>,
     pub(super) issuers: HashMap<Arc<str>, Held>,
+    /// Slices that a thread is signing, and whether they have become due again meanwhile. Two threads on one slice would
+    /// write its file at once.
+    pub(super) running: HashMap<SliceKey, bool>,
+    /// The latest time seen.
+    pub(super) seen: Timestamp,
+    /// Every issuer's files have been looked at once.
+    pub(super) has_begun: bool,
     pub(super) stop: bool,
 }
 
@@ -101,6 +111,7 @@ impl Presigner {
             signed: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             busy: AtomicUsize::new(0),
+            disk_fault: AtomicBool::new(false),
         });
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let workers = if settings.workers == 0 { cores } else { settings.workers };
@@ -155,23 +166,24 @@ impl Presigner {
     /// waited for a signer are signed now.
     pub fn set_signer(&self, issuer: &Arc<Issuer>, signer: Option<Arc<ActiveSigner>>) {
         issuer.update(|view| super::View { signer: signer.clone(), ..view.clone() });
-        if signer.is_some() && issuer.view().table.is_some() {
-            let now = self.shared.clock.now();
-            let mut state = self.shared.lock();
-            self.shared.schedule_missing(&mut state, issuer, now);
-            drop(state);
-            self.shared.wake.notify_all();
+        if signer.is_some() {
+            self.shared.bring_up_to_date(issuer, self.shared.clock.now());
         }
+    }
+
+    /// Says that every issuer's files have been looked at: once what they brought is signed, signing goes into the background.
+    pub fn mark_begun(&self) {
+        self.shared.lock().has_begun = true;
     }
 
     /// Takes new settings into use; everything is signed again under them, in its turn but soon.
     pub fn set_settings(&self, issuer: &Arc<Issuer>, settings: IssuerSettings) {
-        let view = issuer.view();
-        if *view.settings == settings {
+        if *issuer.view().settings == settings {
             return;
         }
         let settings = Arc::new(settings);
         issuer.update(|view| super::View { settings: settings.clone(), ..view.clone() });
+        let view = issuer.view();
         let knows_issued = view.table.as_ref().is_none_or(|table| table.knows_issued());
         let policy = settings.policy(knows_issued);
         issuer.slot().update(|live| {
@@ -215,19 +227,7 @@ impl Presigner {
             next
         });
 
-        let mut state = self.shared.lock();
-        self.shared.prepare_waves(&mut state, issuer, &table, now);
-        drop(state);
-        let live = issuer.slot().live();
-        let mut changed = 0;
-        for algorithm in &settings.certid_hashes {
-            let Some(wave) = live.wave(*algorithm).filter(|wave| wave.bits() == table.bits()) else { continue };
-            let difference = table.difference(wave);
-            changed = changed.max(difference.changed.len());
-            self.shared.enqueue(issuer, *algorithm, &table, difference, now);
-        }
-        self.shared.wake.notify_all();
-        changed
+        self.shared.bring_up_to_date(issuer, now)
     }
 
     /// Why the last attempt to sign for an issuer failed, if it did.
@@ -268,13 +268,14 @@ impl Drop for Presigner {
 }
 
 impl State {
-    /// Whether there is anything to serve and all of it has been signed.
+    /// Whether there is anything to serve and all of it has been signed, but for what cannot be.
     pub(super) fn has_signed_all_once(&self) -> bool {
-        let mut waves = self.issuers.values().flat_map(|held| {
+        let able = self.issuers.values().filter(|held| held.fault.is_none());
+        let mut waves = able.flat_map(|held| {
             let live = held.issuer.slot().live();
             HashAlgorithm::ALL.into_iter().filter_map(move |algorithm| live.wave(algorithm).cloned())
         });
-        waves.next().is_some_and(|first| first.is_complete() && waves.all(|wave| wave.is_complete()))
+        self.has_begun && waves.next().is_some_and(|first| first.is_complete() && waves.all(|wave| wave.is_complete()))
     }
 }
 
@@ -302,17 +303,23 @@ impl Shared {
         self.schedule_missing(state, issuer, now);
     }
 
-    /// Makes every slice due that was never signed or has run out, those that wait after a failure too.
-    fn schedule_missing(&self, state: &mut State, issuer: &Arc<Issuer>, now: Timestamp) {
+    /// Makes every slice due that should not wait: never signed, run out, not valid yet since the clock was set back, overdue,
+    /// or signed under other settings.
+    pub(super) fn schedule_missing(&self, state: &mut State, issuer: &Arc<Issuer>, now: Timestamp) {
         let view = issuer.view();
         let live = issuer.slot().live();
+        let settings = view.settings.fingerprint();
         for algorithm in &view.settings.certid_hashes {
             let Some(wave) = live.wave(*algorithm) else { continue };
             for (index, slice) in wave.slices().iter().enumerate() {
-                let key = slice_key(issuer, *algorithm, wave.bits(), index);
-                if slice.as_ref().is_none_or(|segment| segment.template().spec().next_update <= now) {
-                    state.queue.set_due(key, Timestamp::MIN);
-                }
+                let at = match slice.as_ref().map(|segment| (segment.template().spec(), segment.meta())) {
+                    None => Timestamp::MIN,
+                    Some((spec, _)) if spec.next_update <= now || spec.this_update > now => Timestamp::MIN,
+                    Some((_, meta)) if meta.settings != settings => now,
+                    Some((_, meta)) if meta.refresh_at <= now => meta.refresh_at,
+                    Some(_) => continue,
+                };
+                state.queue.set_due_by(slice_key(issuer, *algorithm, wave.bits(), index), at);
             }
         }
     }
@@ -325,34 +332,58 @@ impl Shared {
         }
     }
 
-    fn enqueue(
+    /// Makes what is served say what the sources say, as soon as it can be signed. Gives how many serials have to change.
+    fn bring_up_to_date(&self, issuer: &Arc<Issuer>, now: Timestamp) -> usize {
+        let view = issuer.view();
+        let Some(table) = &view.table else { return 0 };
+        let mut state = self.lock();
+        self.prepare_waves(&mut state, issuer, table, now);
+        drop(state);
+        let live = issuer.slot().live();
+        let mut changed = 0;
+        for algorithm in &view.settings.certid_hashes {
+            let Some(wave) = live.wave(*algorithm).filter(|wave| wave.bits() == table.bits()) else { continue };
+            let difference = table.difference(wave);
+            changed = changed.max(difference.changed.len());
+            self.enqueue(issuer, *algorithm, table, difference);
+        }
+        self.wake.notify_all();
+        changed
+    }
+
+    pub(super) fn enqueue(
         &self,
         issuer: &Arc<Issuer>,
         algorithm: HashAlgorithm,
         table: &Table,
-        difference: super::Difference,
-        now: Timestamp,
+        difference: Difference,
     ) {
-        let mut changed = difference.changed;
-        // Revocations are what clients are hurt by when they are late.
-        changed.sort_by_key(|(_, status)| !matches!(status, CertStatus::Revoked { .. }));
+        let Difference { mut changed, stale_slices } = difference;
+        let slice_of = |serial: &Serial| Part::slice_of(crate::store::hash(serial), table.bits());
         let mut per_slice = vec![0_usize; 1 << table.bits()];
         for (serial, _) in &changed {
-            if let Some(n) = per_slice.get_mut(Part::slice_of(crate::store::hash(serial), table.bits())) {
+            if let Some(n) = per_slice.get_mut(slice_of(serial)) {
                 *n += 1;
             }
         }
+        let as_a_whole = |index: usize| {
+            let n = per_slice.get(index).copied().unwrap_or(0);
+            n * RESIGN_SHARE > table.slice(index).map_or(0, Keys::len)
+        };
+        // A few go out at once even so; of very many, each is signed once and not twice.
+        if changed.len() > CHANGES_PER_SEGMENT {
+            changed.retain(|(serial, _)| !as_a_whole(slice_of(serial)));
+        }
+        // Revocations are what clients are hurt by when they are late.
+        changed.sort_by_key(|(_, status)| !matches!(status, CertStatus::Revoked { .. }));
         let mut state = self.lock();
         for chunk in changed.chunks(CHANGES_PER_SEGMENT) {
-            state.queue.push_urgent(Changes { issuer: issuer.clone(), algorithm, entries: chunk.to_vec() });
+            let serials = chunk.iter().map(|(serial, _)| *serial).collect();
+            state.queue.push_urgent(Changes { issuer: issuer.clone(), algorithm, serials });
         }
-        for (index, n) in per_slice.into_iter().enumerate() {
-            if n * RESIGN_SHARE > table.slice(index).map_or(0, Keys::len) {
-                state.queue.set_due(slice_key(issuer, algorithm, table.bits(), index), now);
-            }
-        }
-        for index in difference.stale_slices {
-            state.queue.set_due(slice_key(issuer, algorithm, table.bits(), index), now);
+        let whole = (0..per_slice.len()).filter(|index| as_a_whole(*index));
+        for index in whole.chain(stale_slices) {
+            state.queue.set_due(slice_key(issuer, algorithm, table.bits(), index), Timestamp::MIN);
         }
     }
 }

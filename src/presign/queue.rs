@@ -43,6 +43,18 @@ where
         self.urgent.push_back(work);
     }
 
+    /// Takes urgent work only.
+    pub fn pop_urgent(&mut self) -> Option<U> {
+        self.urgent.pop_front()
+    }
+
+    /// Makes a key due at a time, unless it is due earlier already.
+    pub fn set_due_by(&mut self, key: K, at: Timestamp) {
+        if self.due(&key).is_none_or(|due| at < due) {
+            self.set_due(key, at);
+        }
+    }
+
     /// Sets when a key is due, instead of what was set before.
     pub fn set_due(&mut self, key: K, at: Timestamp) {
         if self.due.insert(key.clone(), at) != Some(at) {

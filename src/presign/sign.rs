@@ -14,15 +14,18 @@ pub enum SignFault {
     /// There is no signer that has passed its self-check.
     #[error("there is no usable signer")]
     NoSigner,
-    /// The statuses have not been read yet.
-    #[error("the status sources have not been read yet")]
-    NoStatus,
     /// The signer's life does not allow it now.
     #[error(transparent)]
     Dates(#[from] CannotDate),
     /// The key failed.
     #[error("signing failed: {0}")]
     Key(#[from] SignError),
+    /// A bug.
+    #[error("signing panicked; see the log")]
+    Panicked,
+    /// It is no longer wanted: the process stops, or the issuer has been let go.
+    #[error("signing was called off")]
+    CalledOff,
     /// The segment could not be put together.
     #[error(transparent)]
     Segment(#[from] SegmentError),
@@ -31,7 +34,11 @@ pub enum SignFault {
     Keys(#[from] KeysError),
 }
 
-/// Signs every entry of `keys` under one template.
+/// `between` is asked after so many signatures: with RSA a slice takes seconds, and a revocation must not wait for it.
+const BETWEEN: usize = 32;
+
+/// Signs every entry of `keys` under one template. An error of `between` ends it.
+#[allow(clippy::too_many_arguments, reason = "what is signed, as what, when: a struct would only name them twice")]
 pub fn segment(
     issuer: &Issuer,
     view: &View,
@@ -40,6 +47,7 @@ pub fn segment(
     keys: Keys,
     sequence: u64,
     now: Timestamp,
+    mut between: impl FnMut() -> Result<(), SignFault>,
 ) -> Result<Segment, SignFault> {
     let signer = view.signer.as_deref().ok_or(SignFault::NoSigner)?;
     let cadence = view.settings.cadence();
@@ -47,7 +55,10 @@ pub fn segment(
     let template = template(issuer, view, signer, algorithm, &dates);
     let mut signatures = Vec::with_capacity(keys.len() * signer.key().algorithm().raw_len());
     let mut tbs = Vec::with_capacity(512);
-    for (serial, status) in keys.iter() {
+    for (n, (serial, status)) in keys.iter().enumerate() {
+        if n % BETWEEN == BETWEEN - 1 {
+            between()?;
+        }
         tbs.clear();
         template.tbs(&[Single::new(&serial, status)], &[], &mut tbs);
         signer.key().sign_raw(&tbs, &mut signatures)?;

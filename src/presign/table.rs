@@ -2,7 +2,7 @@
 
 use crate::ocsp::{CertStatus, Profile, Reason, Serial};
 use crate::status::StatusSet;
-use crate::store::{Keys, KeysError, MAX_BITS, Part, Wave, hash};
+use crate::store::{Keys, KeysError, MAX_BITS, Part, Segment, Wave, hash};
 use crate::time::Timestamp;
 
 /// Entries a slice should hold: enough that its file and template weigh nothing, few enough that signing one takes tens of
@@ -164,15 +164,20 @@ impl Table {
 
     /// What the sources say of a serial.
     pub fn verdict(&self, serial: &Serial, now: Timestamp) -> Verdict {
-        let h = hash(serial);
-        let hit = self.slices.get(Part::slice_of(h, self.bits)).and_then(|keys| keys.find(serial, h));
-        match (hit, self.unlisted) {
-            (Some(hit), _) => Verdict::Listed(hit.status),
+        match (self.status(serial), self.unlisted) {
+            (Some(status), _) => Verdict::Listed(status),
             (None, _) if self.withheld.binary_search(serial).is_ok() => Verdict::Withheld,
             (None, Unlisted::NotIssued) => Verdict::NotIssued,
             (None, Unlisted::Good { from, until }) if (from..=until).contains(&now) => Verdict::NotRevoked,
             (None, Unlisted::Good { .. } | Unlisted::Nothing) => Verdict::Withheld,
         }
+    }
+
+    /// The status of a serial that is listed.
+    pub fn status(&self, serial: &Serial) -> Option<CertStatus> {
+        let h = hash(serial);
+        let hit = self.slices.get(Part::slice_of(h, self.bits)).and_then(|keys| keys.find(serial, h));
+        hit.map(|hit| hit.status)
     }
 
     /// How many of the serials listed here are not listed in a newer table.
@@ -227,7 +232,8 @@ impl Table {
         })
     }
 
-    /// Compares what is served with what the table says. Slices that were never signed are left out: they are due anyway.
+    /// Compares what is served with what the table says. What is not served at all because its slice was never signed is left
+    /// out: it is due anyway.
     pub fn difference(&self, wave: &Wave) -> Difference {
         let mut overlaid: Vec<Vec<Serial>> = vec![Vec::new(); self.slices.len()];
         for (serial, _) in wave.overlay_serials() {
@@ -236,19 +242,60 @@ impl Table {
             }
         }
         let mut difference = Difference::default();
-        for (index, (keys, overlaid)) in self.slices.iter().zip(&overlaid).enumerate() {
-            let Some(Some(segment)) = wave.slices().get(index) else { continue };
-            let same = segment.keys().region() == keys.region();
-            if same && overlaid.is_empty() {
-                continue;
+        for (index, overlaid) in overlaid.iter().enumerate() {
+            self.compare_slice(wave, index, overlaid, &mut difference);
+        }
+        difference
+    }
+
+    /// Compares what a segment has brought into a wave with what the table says by now.
+    pub fn difference_after(&self, wave: &Wave, segment: &Segment) -> Difference {
+        let mut difference = Difference::default();
+        match segment.meta().part {
+            Part::Slice { bits, index } if bits == self.bits && bits == wave.bits() => {
+                let index = index as usize;
+                let here = |serial: &&Serial| Part::slice_of(hash(serial), bits) == index;
+                let overlaid: Vec<Serial> =
+                    wave.overlay_serials().map(|(serial, _)| serial).filter(here).copied().collect();
+                self.compare_slice(wave, index, &overlaid, &mut difference);
             }
-            difference.changed.extend(keys.iter().filter(|(serial, status)| wave.status(serial) != Some(*status)));
-            let listed = |serial: &Serial| keys.find(serial, hash(serial)).is_some();
-            if (!same && segment.keys().iter().any(|(serial, _)| !listed(&serial))) || !overlaid.iter().all(listed) {
-                difference.stale_slices.push(index);
+            Part::Slice { .. } => {} // cut differently by now; other slices stand for it
+            Part::Overlay => {
+                for (serial, _) in segment.keys().iter() {
+                    let (says, served) = (self.status(&serial), wave.status(&serial));
+                    match says {
+                        Some(status) if served != Some(status) => difference.changed.push((serial, status)),
+                        None if served.is_some() => {
+                            difference.stale_slices.push(Part::slice_of(hash(&serial), self.bits))
+                        }
+                        _ => {}
+                    }
+                }
             }
         }
         difference
+    }
+
+    /// `overlaid` are the serials of the wave's overlay that belong to this slice.
+    fn compare_slice(&self, wave: &Wave, index: usize, overlaid: &[Serial], difference: &mut Difference) {
+        let (Some(keys), Some(slice)) = (self.slices.get(index), wave.slices().get(index)) else { return };
+        let Some(segment) = slice else {
+            // Another slicing may still serve them, or the overlay.
+            if wave.serves_unsigned_slices() {
+                let outdated = |serial: &Serial, status| wave.status(serial).is_some_and(|served| served != status);
+                difference.changed.extend(keys.iter().filter(|(serial, status)| outdated(serial, *status)));
+            }
+            return;
+        };
+        let same = segment.keys().region() == keys.region();
+        if same && overlaid.is_empty() {
+            return;
+        }
+        difference.changed.extend(keys.iter().filter(|(serial, status)| wave.status(serial) != Some(*status)));
+        let listed = |serial: &Serial| keys.find(serial, hash(serial)).is_some();
+        if (!same && segment.keys().iter().any(|(serial, _)| !listed(&serial))) || !overlaid.iter().all(listed) {
+            difference.stale_slices.push(index);
+        }
     }
 }
 

@@ -45,49 +45,49 @@ pub(super) fn load(dir: &SegmentDir, issuer: &Issuer, now: Timestamp) -> Warm {
         }
     }
     for (algorithm, segments) in usable {
-        let wave = assemble(dir, algorithm, segments, &mut warm);
+        let wave = assemble(algorithm, segments, &mut warm);
         issuer.slot().update(|live| live.with_wave(algorithm, Some(wave.clone())));
     }
     warm
 }
 
-/// The slicing with the most slices is taken; files of another one are leftovers of a change of slicing.
-fn assemble(
-    dir: &SegmentDir,
-    algorithm: HashAlgorithm,
-    mut segments: Vec<(PathBuf, Segment)>,
-    warm: &mut Warm,
-) -> Arc<Wave> {
-    let mut votes: HashMap<u8, usize> = HashMap::new();
-    for (_, segment) in &segments {
-        if let Part::Slice { bits, .. } = segment.meta().part {
-            *votes.entry(bits).or_default() += segment.keys().len().max(1);
-        }
-    }
-    let chosen = votes.into_iter().max_by_key(|(bits, n)| (*n, *bits)).map_or(0, |(bits, _)| bits);
+/// Slices of more than one slicing are there when a change of slicing was interrupted: the newer one is asked first, as it was
+/// before.
+fn assemble(algorithm: HashAlgorithm, mut segments: Vec<(PathBuf, Segment)>, warm: &mut Warm) -> Arc<Wave> {
     segments.sort_by_key(|(_, segment)| segment.meta().sequence);
-    let mut wave = Wave::empty(chosen);
+    let mut slicings: Vec<(u8, Vec<Arc<Segment>>)> = Vec::new();
     let mut overlays = Vec::new();
     for (path, mut segment) in segments {
         segment.share_with(&wave);
         let segment = Arc::new(segment);
         match segment.meta().part {
-            Part::Slice { bits, .. } if bits == chosen => {
-                wave = wave.with(segment.clone());
-                warm.due.push((algorithm, segment));
-            }
-            Part::Slice { .. } => dir.remove(&path),
+            Part::Slice { bits, .. } => match slicings.iter_mut().find(|(of, _)| *of == bits) {
+                Some((_, slices)) => slices.push(segment),
+                None => slicings.push((bits, vec![segment])),
+            },
             Part::Overlay => {
                 warm.overlays.push((algorithm, segment.meta().sequence, path));
                 overlays.push(segment);
             }
         }
     }
+    // By the newest slice of each.
+    slicings.sort_by_key(|(_, slices)| slices.iter().map(|slice| slice.meta().sequence).max());
+    let mut wave = Arc::new(Wave::empty(slicings.first().map_or(0, |(bits, _)| *bits)));
+    for (bits, slices) in slicings {
+        if wave.bits() != bits {
+            wave = Arc::new(wave.resliced(bits));
+        }
+        for slice in slices {
+            wave = Arc::new(wave.with(slice.clone()));
+            warm.due.push((algorithm, slice));
+        }
+    }
     // Laid on after all slices: which is newer is told by the sequence, not by the order of loading.
     for overlay in overlays {
-        wave = wave.with(overlay);
+        wave = Arc::new(wave.with(overlay));
     }
-    Arc::new(wave)
+    wave
 }
 
 /// Whether the responses in a segment are signed for this issuer: the hashes are its own, the signer's certificate is issued by

@@ -10,14 +10,19 @@
 
 use super::map::map;
 use super::segment::{Part, Segment, SegmentError};
+use crate::ocsp::HashAlgorithm;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const EXTENSION: &str = "seg";
 /// The most octets a segment file may have; the largest possible one is smaller.
 const MAX_FILE_LEN: u64 = 1 << 32;
+
+/// Numbers the files of this process that are being written.
+static WRITTEN: AtomicU64 = AtomicU64::new(0);
 
 /// Where one process keeps its segments.
 #[derive(Clone, Debug)]
@@ -60,16 +65,42 @@ impl SegmentDir {
     pub fn write(&self, segment: &Segment) -> Result<(PathBuf, Segment), RefusedBecause> {
         let dir = self.issuer_dir(&segment.meta().issuer_key);
         create_private(&dir)?;
-        let path = dir.join(file_name(segment));
-        let aside = path.with_extension("tmp");
+        let hash = segment.template().spec().issuer.algorithm;
+        let path = dir.join(file_name(hash, segment.meta().part, segment.meta().sequence));
+        // A name of its own: a file that another thread or process writes under the same one could be renamed, mapped, and
+        // then written into.
+        let number = WRITTEN.fetch_add(1, Ordering::Relaxed);
+        let aside = path.with_extension(format!("{}-{number}.tmp", std::process::id()));
         let octets = segment.to_bytes();
-        let mut file = File::create(&aside)?;
-        file.write_all(&octets)?;
-        drop(file);
+        let put = File::create_new(&aside).and_then(|mut file| file.write_all(&octets));
         drop(octets);
-        fs::rename(&aside, &path)?;
+        if let Err(error) = put.and_then(|()| fs::rename(&aside, &path)) {
+            let _ = fs::remove_file(&aside); // a disk that is full needs it most
+            return Err(error.into());
+        }
         let mapped = open(&path, &segment.meta().issuer_key)?;
         Ok((path, mapped))
+    }
+
+    /// Removes a slice's file, because what it says no longer holds.
+    pub fn discard(&self, issuer_key: &[u8; 32], algorithm: HashAlgorithm, part: Part) {
+        self.remove(&self.issuer_dir(issuer_key).join(file_name(algorithm, part, 0)));
+    }
+
+    /// Removes the files of slices that are cut otherwise than by `bits`.
+    pub fn remove_other_slicings(&self, issuer_key: &[u8; 32], algorithm: HashAlgorithm, bits: u8) {
+        let Ok(entries) = fs::read_dir(self.issuer_dir(issuer_key)) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(algorithm.name())) else { continue };
+            let cut = rest
+                .strip_prefix('-')
+                .and_then(|rest| rest.split_once('-'))
+                .and_then(|(cut, _)| cut.parse::<u8>().ok());
+            if cut.is_some_and(|cut| cut != bits) {
+                self.remove(&entry.path());
+            }
+        }
     }
 
     /// Opens every segment of an issuer. Files that cannot be used are reported one by one and left where they are; left-over
@@ -114,6 +145,10 @@ impl SegmentDir {
 }
 
 fn open(path: &Path, issuer_key: &[u8; 32]) -> Result<Segment, RefusedBecause> {
+    // Asked by name first: opening a pipe would wait for its writer.
+    if !fs::metadata(path)?.is_file() {
+        return Err(SegmentError::Foreign.into());
+    }
     let file = File::open(path)?;
     let metadata = file.metadata()?;
     if !metadata.is_file() || metadata.len() > MAX_FILE_LEN {
@@ -129,11 +164,11 @@ fn open(path: &Path, issuer_key: &[u8; 32]) -> Result<Segment, RefusedBecause> {
     Ok(segment)
 }
 
-fn file_name(segment: &Segment) -> String {
-    let hash = segment.template().spec().issuer.algorithm.name();
-    match segment.meta().part {
+fn file_name(hash: HashAlgorithm, part: Part, sequence: u64) -> String {
+    let hash = hash.name();
+    match part {
         Part::Slice { bits, index } => format!("{hash}-{bits}-{index}.{EXTENSION}"),
-        Part::Overlay => format!("{hash}-overlay-{}.{EXTENSION}", segment.meta().sequence),
+        Part::Overlay => format!("{hash}-overlay-{sequence}.{EXTENSION}"),
     }
 }
 

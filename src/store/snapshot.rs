@@ -213,7 +213,8 @@ impl Live {
             return if wave.covers(h) { miss } else { Lookup::OnDemand };
         };
         let spec = segment.template().spec();
-        if now >= spec.next_update || !segment.write_response(&id.serial, hit, out) {
+        // Not past its time, nor before it: a clock that was set back makes answers that no client would take.
+        if now >= spec.next_update || now < spec.this_update || !segment.write_response(&id.serial, hit, out) {
             return Lookup::OnDemand;
         }
         Lookup::Ready {

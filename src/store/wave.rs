@@ -85,6 +85,16 @@ impl Wave {
         self.overlay.iter().map(|(serial, (segment, _))| (serial, segment.meta().sequence))
     }
 
+    /// Whether serials of slices that have not been signed may be served all the same.
+    pub fn serves_unsigned_slices(&self) -> bool {
+        self.before.is_some() || !self.overlay.is_empty()
+    }
+
+    /// Whether it still asks the slicing before it.
+    pub fn is_between_slicings(&self) -> bool {
+        self.before.is_some()
+    }
+
     /// Every segment that is still needed.
     pub fn segments(&self) -> Vec<Arc<Segment>> {
         let mut all: Vec<Arc<Segment>> = self.slices.iter().flatten().cloned().collect();
@@ -132,6 +142,14 @@ impl Wave {
             }
         }
         next
+    }
+
+    /// Whether a segment of this part would be put in: any overlay, and slices of this slicing.
+    pub fn takes(&self, part: Part) -> bool {
+        match part {
+            Part::Slice { bits, .. } => bits == self.bits,
+            Part::Overlay => true,
+        }
     }
 
     /// Starts over with another slicing. What was signed under this one goes on being served until the new slices are there.
