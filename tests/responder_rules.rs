@@ -116,3 +116,15 @@ fn the_archive_cutoff_is_the_issuers_not_before_and_stands_in_the_single_respons
         assert_eq!(extensions[0].extn_value.as_bytes()[2..], time);
     }
 }
+
+#[test]
+fn sources_that_a_record_names_anew_are_taken_over_however_few_they_list() {
+    let site = site(&["index"], IssuerSettings::default(), DemandSettings::default());
+    eventually(LIMIT, "served", || site.said(SHA1, 5) == Said::Good);
+    let path = |name: &str| site.dir.path().join(name);
+    let spec = stillgood::responder::IssuerSpec::from_files("ca", &path("ca.pem")).unwrap();
+    let spec = spec.with_signer(path("ocsp.pem"), path("ocsp.key")).with_crl(path("ca.crl"));
+    site.responder.set_issuers(vec![spec]);
+    eventually(LIMIT, "the CRL's word", || site.said(SHA1, 9) == Said::Revoked && site.said(SHA1, 3) == Said::Good);
+    assert_eq!(site.responder.reports()[0].status_fault, None);
+}

@@ -13,6 +13,8 @@ use std::time::Duration;
 /// How long to wait before something that failed is tried again although its files did not change: a missing mount comes back,
 /// a certificate becomes valid.
 const RETRY: Duration = Duration::from_secs(10);
+/// The longest wait after one failure upon another: reading a large index that stays bad must not take a core.
+const MAX_RETRY: Duration = Duration::from_secs(320);
 
 /// From how many certificates on the loss of more than half of them is taken for a damaged file.
 const COLLAPSE_FROM: usize = 10;
@@ -27,6 +29,8 @@ pub(super) struct Managed {
     /// Under which rule book the signer in use was found good.
     signer_profile: Option<Profile>,
     sources: Vec<SourceSummary>,
+    /// The record names other sources than those that were read: a difference is meant.
+    has_new_sources: bool,
     refused_segments: Vec<String>,
 }
 
@@ -37,22 +41,27 @@ struct Part {
     wanted: bool,
     fault: Option<String>,
     retry_at: Timestamp,
+    /// Failures in a row.
+    failures: u32,
 }
 
 impl Part {
     fn new(paths: impl IntoIterator<Item = std::path::PathBuf>) -> Self {
-        Part { watch: Watch::new(paths), wanted: true, fault: None, retry_at: Timestamp::MIN }
+        Part { watch: Watch::new(paths), wanted: true, fault: None, retry_at: Timestamp::MIN, failures: 0 }
     }
 
     fn is_due(&mut self, now: Timestamp) -> bool {
         let changed = !self.watch.poll().is_empty();
-        let retry = self.fault.is_some() && now >= self.retry_at;
+        // Beyond the longest wait it is the clock that was set back.
+        let is_time = now >= self.retry_at || self.retry_at.since(now) > MAX_RETRY;
+        let retry = self.fault.is_some() && is_time;
         std::mem::take(&mut self.wanted) || changed || retry
     }
 
     /// Notes how it went; true if a fault is new and should be told.
     fn settled(&mut self, fault: Option<String>, now: Timestamp) -> bool {
-        self.retry_at = now.plus(RETRY);
+        self.retry_at = now.plus(MAX_RETRY.min(RETRY * (1 << self.failures.min(5))));
+        self.failures = if fault.is_some() { self.failures.saturating_add(1) } else { 0 };
         let news = fault.is_some() && self.fault != fault;
         self.fault = fault;
         news
@@ -73,6 +82,7 @@ impl Managed {
             signer_report: None,
             signer_profile: None,
             sources: Vec::new(),
+            has_new_sources: false,
             refused_segments: refused.iter().map(ToString::to_string).collect(),
             spec,
         }
@@ -99,6 +109,7 @@ impl Managed {
         if spec.sources != self.spec.sources || !same_profile {
             self.status = Part::new(status_paths(&spec));
         }
+        self.has_new_sources |= spec.sources != self.spec.sources;
         if spec.signer != self.spec.signer || !same_profile {
             self.signer = Part::new(signer_paths(&spec));
         }
@@ -186,7 +197,7 @@ impl Managed {
         let hashes = &self.spec.settings.certid_hashes;
         let in_use = hashes.iter().find_map(|algorithm| live.wave(*algorithm)).map(|wave| wave.bits());
         let table = Table::of(&set, in_use, self.spec.settings.profile).map_err(|error| error.to_string())?;
-        if let Some(before) = &self.issuer.view().table {
+        if let (Some(before), false) = (&self.issuer.view().table, self.has_new_sources) {
             refuse_collapse(before, &table)?;
             let unrevoked = before.unrevoked_in(&table);
             if unrevoked > 0 {
@@ -207,6 +218,7 @@ impl Managed {
                 "lines or entries that cannot be read are left out; the rest is used"
             );
         }
+        self.has_new_sources = false;
         let (entries, revoked) = (table.len(), table.revoked());
         drop(set);
         let changed = presigner.set_table(&self.issuer, table);

@@ -233,6 +233,9 @@ impl Inner {
                 Err(_) => managed.panicked(now),
             }
         }
+        if !issuers.is_empty() {
+            self.presigner.mark_begun();
+        }
         self.settle(read);
         self.publish_reports(&issuers);
         self.last_pass.store(Arc::new(Some(now)));
