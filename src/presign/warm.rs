@@ -55,11 +55,9 @@ pub(super) fn load(dir: &SegmentDir, issuer: &Issuer, now: Timestamp) -> Warm {
 /// before.
 fn assemble(algorithm: HashAlgorithm, mut segments: Vec<(PathBuf, Segment)>, warm: &mut Warm) -> Arc<Wave> {
     segments.sort_by_key(|(_, segment)| segment.meta().sequence);
-    let mut slicings: Vec<(u8, Vec<Arc<Segment>>)> = Vec::new();
+    let mut slicings: Vec<(u8, Vec<Segment>)> = Vec::new();
     let mut overlays = Vec::new();
-    for (path, mut segment) in segments {
-        segment.share_with(&wave);
-        let segment = Arc::new(segment);
+    for (path, segment) in segments {
         match segment.meta().part {
             Part::Slice { bits, .. } => match slicings.iter_mut().find(|(of, _)| *of == bits) {
                 Some((_, slices)) => slices.push(segment),
@@ -78,14 +76,17 @@ fn assemble(algorithm: HashAlgorithm, mut segments: Vec<(PathBuf, Segment)>, war
         if wave.bits() != bits {
             wave = Arc::new(wave.resliced(bits));
         }
-        for slice in slices {
+        for mut slice in slices {
+            slice.share_with(&wave);
+            let slice = Arc::new(slice);
             wave = Arc::new(wave.with(slice.clone()));
             warm.due.push((algorithm, slice));
         }
     }
     // Laid on after all slices: which is newer is told by the sequence, not by the order of loading.
-    for overlay in overlays {
-        wave = Arc::new(wave.with(overlay));
+    for mut overlay in overlays {
+        overlay.share_with(&wave);
+        wave = Arc::new(wave.with(Arc::new(overlay)));
     }
     wave
 }
