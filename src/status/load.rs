@@ -246,15 +246,6 @@ impl StatusSet {
         self.sources.iter().map(|s| s.data_time).min()
     }
 
-    /// The CRLs that are older here than in `previous` (by thisUpdate, for the same path): someone has put an old list
-    /// back, and what was revoked since may seem good again.
-    pub fn steps_back_from<'a>(&'a self, previous: &'a StatusSet) -> impl Iterator<Item = &'a SourceReport> {
-        self.sources.iter().filter(|new| {
-            matches!(new.source, Source::Crl(_))
-                && previous.sources.iter().any(|old| old.source == new.source && old.data_time > new.data_time)
-        })
-    }
-
     /// How many lines and entries of all sources could not be read.
     pub fn quarantined(&self) -> u64 {
         self.sources.iter().map(|s| s.quarantine().total).sum()

@@ -174,19 +174,6 @@ fn without_an_index_good_is_said_only_while_the_list_is_current() {
 }
 
 #[test]
-fn an_old_list_put_back_is_noticed() {
-    let mut files = Files::new();
-    let newer = files.crl(hours(-1), vec![revoked(1, hours(-1), None)]);
-    let before = load_all(std::slice::from_ref(&newer));
-    assert_eq!(before.steps_back_from(&before).count(), 0);
-    let older = files.crl(hours(-3), vec![]);
-    std::fs::rename(older.path(), newer.path()).unwrap();
-    let after = load_all(std::slice::from_ref(&newer));
-    assert_eq!(after.steps_back_from(&before).map(|s| &s.source).collect::<Vec<_>>(), [&newer]);
-    assert_eq!(before.steps_back_from(&after).count(), 0);
-}
-
-#[test]
 fn an_expired_list_still_revokes() {
     let mut files = Files::new();
     let set = load_all(&[files.crl(hours(-9), vec![revoked(1, hours(-9), None)])]);
