@@ -29,7 +29,7 @@ use stillgood::time::{Clock, SystemClock, Timestamp};
 const SIGNED: u64 = 16_384;
 
 fn status(n: u64) -> CertStatus {
-    if n % 100 == 0 { revoked(Timestamp::from_unix(1_790_000_000)) } else { CertStatus::Good }
+    if n.is_multiple_of(100) { revoked(Timestamp::from_unix(1_790_000_000)) } else { CertStatus::Good }
 }
 
 fn entries(n: u64) -> Vec<(Serial, CertStatus)> {
@@ -121,7 +121,8 @@ fn sign(c: &mut Criterion) {
     let mut raw = Vec::new();
     group.bench_function("one entry of a wave", |b| {
         b.iter(|| {
-            (tbs.clear(), raw.clear());
+            tbs.clear();
+            raw.clear();
             template.tbs(&[Single::new(&long_serial(1), CertStatus::Good)], &[], &mut tbs);
             lab.signer_key.sign_raw(black_box(&tbs), &mut raw).is_ok()
         })

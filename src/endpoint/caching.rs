@@ -13,6 +13,7 @@ pub(super) const REFRESH_GRACE: Duration = Duration::from_secs(300);
 const APPLE_MIN: i64 = 3_600;
 const APPLE_MAX: i64 = 7 * 86_400;
 /// The two lowercase digits of every octet.
+#[expect(clippy::indexing_slicing, reason = "the compiler computes it, and would say so")]
 const HEX: [[u8; 2]; 256] = {
     let digits = b"0123456789abcdef";
     let mut table = [[0; 2]; 256];
@@ -64,6 +65,7 @@ pub(super) fn max_age(freshness: &Freshness, now: Timestamp) -> Option<u32> {
     u32::try_from(age).ok()
 }
 
+#[expect(clippy::indexing_slicing, reason = "every octet has its entry")]
 fn etag(response: &[u8]) -> ETag {
     let digest = HashAlgorithm::Sha256.digest(response);
     let mut tag = [b'"'; 66];

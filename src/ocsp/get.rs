@@ -344,12 +344,14 @@ fn der_len(header: [u8; 4]) -> Result<usize, GetError> {
     if len > Request::MAX_LEN { Err(GetError::TooLong) } else { Ok(len) }
 }
 
+#[expect(clippy::indexing_slicing, reason = "every octet has its entry")]
 fn hex(high: u8, low: u8) -> Option<u8> {
     let (high, low) = (HEX_DIGITS[usize::from(high)], HEX_DIGITS[usize::from(low)]);
     (high | low < 16).then_some(high << 4 | low)
 }
 
 /// What a hexadecimal digit stands for; 255 for any other octet.
+#[expect(clippy::indexing_slicing, reason = "the compiler computes it, and would say so")]
 const HEX_DIGITS: [u8; 256] = {
     let mut table = [255; 256];
     let mut i = 0;
