@@ -27,6 +27,13 @@ fn an_index_cut_short_is_not_taken_over() {
     std::thread::sleep(std::time::Duration::from_millis(1200));
     assert_eq!(site.said(SHA1, 499), Said::Good, "an empty file empties nothing");
     write_index(site.dir.path(), 480, &[3]);
+    let whole = std::fs::read(site.dir.path().join("index.txt")).unwrap();
+    std::fs::write(site.dir.path().join("index.txt"), whole.get(..whole.len() - 2).unwrap()).unwrap();
+    eventually(LIMIT, "told of the last line", || {
+        site.responder.reports()[0].status_fault.as_ref().is_some_and(|f| f.contains("the last line has no end"))
+    });
+    assert_eq!(site.said(SHA1, 499), Said::Good, "a few that are missing behind half a line");
+    write_index(site.dir.path(), 480, &[3]);
     eventually(LIMIT, "taken over", || site.said(SHA1, 499) == Said::Error(6));
     assert_eq!(site.said(SHA1, 479), Said::Good);
 }

@@ -16,7 +16,7 @@ const RETRY: Duration = Duration::from_secs(10);
 /// The longest wait after one failure upon another: reading a large index that stays bad must not take a core.
 const MAX_RETRY: Duration = Duration::from_secs(320);
 
-/// From how many certificates on the loss of more than half of them is taken for a damaged file.
+/// From how many certificates on the loss of more than half of them is taken for a damaged file; the loss of all always is.
 const COLLAPSE_FROM: usize = 10;
 
 /// An issuer under the responder's care.
@@ -198,7 +198,7 @@ impl Managed {
         let in_use = hashes.iter().find_map(|algorithm| live.wave(*algorithm)).map(|wave| wave.bits());
         let table = Table::of(&set, in_use, self.spec.settings.profile).map_err(|error| error.to_string())?;
         if let (Some(before), false) = (&self.issuer.view().table, self.has_new_sources) {
-            refuse_collapse(before, &table)?;
+            refuse_collapse(before, &table, &set)?;
             let unrevoked = before.unrevoked_in(&table);
             if unrevoked > 0 {
                 tracing::warn!(
@@ -258,18 +258,23 @@ impl Managed {
     }
 }
 
-/// An index from which most certificates have vanished is far more often a file cut short than a CA that forgot them, and taking
-/// it over would tell their holders `unauthorized`.
-fn refuse_collapse(before: &Table, after: &Table) -> Result<(), String> {
-    if !before.knows_issued() || before.len() < COLLAPSE_FROM || after.len() >= before.len() / 2 {
+/// An index from which most certificates have vanished, or some and the end of its last line, is far more often a file cut short
+/// than a CA that forgot them, and taking it over would tell their holders `unauthorized`.
+fn refuse_collapse(before: &Table, after: &Table, set: &StatusSet) -> Result<(), String> {
+    let ends_mid_line =
+        set.sources.iter().any(|s| matches!(&s.facts, SourceFacts::Index(index) if index.ends_mid_line));
+    let has_shrunk = after.len() < before.len().div_ceil(2);
+    if !before.knows_issued() || !(has_shrunk || ends_mid_line) {
         return Ok(());
     }
     let lost = before.lost_in(after);
-    if lost <= before.len() / 2 {
+    let lost_most = lost == before.len() || (before.len() >= COLLAPSE_FROM && lost > before.len() / 2);
+    if lost == 0 || !(lost_most || ends_mid_line) {
         return Ok(());
     }
+    let how = if ends_mid_line { " and the last line has no end" } else { "" };
     Err(format!(
-        "{lost} of {} certificates are no longer listed: the file looks cut short; if it is meant, restart the responder",
+        "{lost} of {} certificates are no longer listed{how}: the file looks cut short; if it is meant, restart the responder",
         before.len()
     ))
 }

@@ -46,6 +46,8 @@ pub struct IndexReport {
     pub revoked: u64,
     /// Lines that could not be read, by line number.
     pub quarantined: Quarantine,
+    /// Whether the last line has no end: a habit of some editors, or a file cut short.
+    pub ends_mid_line: bool,
 }
 
 /// Reads a whole index. `sink` gets what the lines say, in their order; a serial number may come more than once.
@@ -90,6 +92,7 @@ impl<F: FnMut(Serial, IndexStatus)> IndexParser<F> {
     /// The end of the file.
     pub fn finish(mut self) -> IndexReport {
         if self.overlong || !self.partial.is_empty() {
+            self.report.ends_mid_line = true;
             self.complete(false);
         }
         self.report
