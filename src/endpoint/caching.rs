@@ -71,7 +71,7 @@ fn etag(response: &[u8]) -> ETag {
     let mut tag = [b'"'; 66];
     let [_, hex @ .., _] = &mut tag;
     for (pair, octet) in hex.as_chunks_mut::<2>().0.iter_mut().zip(digest.as_ref()) {
-        *pair = HEX[usize::from(*octet)]; // every octet has its entry
+        *pair = HEX[usize::from(*octet)];
     }
     tag
 }
