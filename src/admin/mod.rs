@@ -74,13 +74,16 @@ impl State {
             (None, None) => missing.push("the registry has not been read yet".to_owned()),
             (Some(_), _) => {}
         }
-        for report in self.responder.reports().iter() {
-            if report.signer.is_none() {
-                let why = report.signer_fault.as_deref().unwrap_or("no signer yet");
+        let reports = self.responder.reports();
+        for report in reports.iter() {
+            if let Some(why) = report.cannot_answer(now) {
                 missing.push(format!("issuer {}: {why}", report.id));
-            } else if !report.is_complete {
-                let why = report.trouble().unwrap_or("not everything has been signed yet");
-                missing.push(format!("issuer {}: {why}", report.id));
+            }
+        }
+        for quarantined in registry.generation.iter().flat_map(|generation| &generation.quarantined) {
+            let name = quarantined.name();
+            if !reports.iter().any(|report| report.id == name) {
+                missing.push(format!("issuer {name}: its registry record cannot be used"));
             }
         }
         missing

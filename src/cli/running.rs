@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use std::fs::File;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +43,8 @@ pub(super) fn run(config: Config, options: &Options<'_>) -> Result<(), String> {
 }
 
 async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
+    // First of all: a HUP during the start must not end the process.
+    let mut signals = Signals::new()?;
     let _lock = lock(&config.state_dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let responder = Responder::start(ResponderSettings {
@@ -53,7 +55,6 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
         clock: clock.clone(),
     });
     let mut registry = Registry::open(&config, clock.clone())?;
-    let mut signals = Signals::new()?;
 
     let status = Arc::new(ArcSwap::from_pointee(admin::RegistryView::default()));
     registry.follow(&responder, &status, true);
@@ -61,29 +62,41 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
     let addresses = endpoint.addresses().to_vec();
     let admin_state =
         Arc::new(admin::State::new(responder.clone(), endpoint.stats().clone(), status.clone(), clock.clone()));
-    let admin = match config.admin.listen {
-        Some(address) => Some(admin::start(address, admin_state.clone()).map_err(|error| error.to_string())?),
-        None => None,
-    };
-    if let Some(admin) = &admin {
-        tracing::info!("health, readiness and metrics on http://{}/", admin.address());
-    }
     for address in &addresses {
         tracing::info!("answering OCSP requests on http://{address}/");
     }
-    if options.progress && std::io::stderr().is_terminal() {
-        show_progress(&responder).await;
-    }
-    if let Some(started) = options.started {
-        started(&addresses, admin.as_ref().map(admin::AdminHandle::address));
-    }
-
     let config_watch = Watch::new([config.file.clone()]);
-    let mut service =
-        Service { config, config_watch, responder, registry, endpoint: Some(endpoint), admin_state, status };
+    let shown = responder.clone();
+    let mut service = Service {
+        config,
+        config_watch,
+        responder,
+        registry,
+        endpoint: Some(endpoint),
+        admin: None,
+        admin_state,
+        status,
+    };
+    // Whoever cannot be looked at answers all the same.
+    if let Err(error) = service.start_admin() {
+        tracing::error!("{error}; requests are answered without it, and it is tried again");
+    }
     let mut look = tokio::time::interval(LOOK);
+    let progress = async {
+        if options.progress && std::io::stderr().is_terminal() {
+            show_progress(&shown).await;
+        }
+    };
+    tokio::pin!(progress);
+    let mut is_starting = true;
     loop {
         tokio::select! {
+            () = &mut progress, if is_starting => {
+                is_starting = false;
+                if let Some(started) = options.started {
+                    started(&addresses, service.admin.as_ref().map(admin::AdminHandle::address));
+                }
+            }
             _ = look.tick() => service.look(),
             signal = signals.next() => match signal {
                 Signal::Reload => service.reload(),
@@ -106,12 +119,23 @@ struct Service {
     responder: Responder,
     registry: Registry,
     endpoint: Option<Handle>,
+    admin: Option<admin::AdminHandle>,
     admin_state: Arc<admin::State>,
     status: Arc<ArcSwap<admin::RegistryView>>,
 }
 
 impl Service {
+    fn start_admin(&mut self) -> Result<(), admin::AdminError> {
+        if let (Some(address), None) = (self.config.admin.listen, &self.admin) {
+            let admin = admin::start(address, self.admin_state.clone())?;
+            tracing::info!("health, readiness and metrics on http://{}/", admin.address());
+            self.admin = Some(admin);
+        }
+        Ok(())
+    }
+
     fn look(&mut self) {
+        let _ = self.start_admin(); // told at the start
         if !self.config_watch.poll().is_empty() {
             self.reload();
         }
@@ -121,7 +145,12 @@ impl Service {
     /// Takes a changed configuration over as a whole, or not at all.
     fn reload(&mut self) {
         let file = self.config.file.clone();
-        let next = match Config::load(&file) {
+        if std::fs::metadata(&file).is_ok_and(|metadata| !metadata.is_file()) {
+            let file = file.display();
+            tracing::error!("the configuration is refused and the one in use stays: {file} is not a regular file");
+            return;
+        }
+        let mut next = match Config::load(&file) {
             Ok(next) => next,
             Err(faults) => {
                 tracing::error!("the configuration is refused and the one in use stays:\n{faults}");
@@ -138,6 +167,10 @@ impl Service {
                 tracing::warn!("{what} has changed: that takes a restart; the rest is taken over");
             }
         }
+        next.state_dir.clone_from(&self.config.state_dir);
+        next.admin.clone_from(&self.config.admin);
+        next.presign.clone_from(&self.config.presign);
+        next.on_demand.clone_from(&self.config.on_demand);
         let same_sockets = next.endpoint.listen == self.config.endpoint.listen
             && next.endpoint.workers == self.config.endpoint.workers;
         if let (true, Some(endpoint)) = (same_sockets, &self.endpoint) {
@@ -202,6 +235,7 @@ fn lock(state_dir: &Path) -> Result<File, String> {
 
 /// The registry file, looked at when it changes and by interval.
 struct Registry {
+    file: PathBuf,
     source: FileSource,
     watch: Watch,
     clock: Arc<dyn Clock>,
@@ -218,12 +252,27 @@ impl Registry {
         let source = FileSource::open(file, &config.state_dir, RecordRules::of(config))
             .map_err(|error| format!("state_dir {}: {error}", config.state_dir.display()))?;
         let watch = Watch::new([file.clone()]);
-        Ok(Registry { source, watch, clock, refresh: config.registry.refresh, looked: Timestamp::MIN, fault: None })
+        let file = file.clone();
+        Ok(Registry {
+            file,
+            source,
+            watch,
+            clock,
+            refresh: config.registry.refresh,
+            looked: Timestamp::MIN,
+            fault: None,
+        })
     }
 
     fn change(&mut self, config: &Config) -> Result<(), String> {
-        let fresh = Registry::open(config, self.clock.clone())?;
-        *self = fresh;
+        match &config.registry.source {
+            // What is known of it stays: issuers whose record is broken are served on as before.
+            RegistrySource::File(file) if *file == self.file => {
+                self.source.set_rules(RecordRules::of(config));
+                self.refresh = config.registry.refresh;
+            }
+            _ => *self = Registry::open(config, self.clock.clone())?,
+        }
         Ok(())
     }
 
@@ -277,6 +326,10 @@ fn hand_on(generation: &Generation, responder: &Responder) {
 
 /// A bar on the terminal until everything has been signed once, or nothing moves any more.
 async fn show_progress(responder: &Responder) {
+    // What there is to sign is known when the sources have been read.
+    while !responder.reports().iter().all(|report| !report.sources.is_empty() || report.status_fault.is_some()) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     let total: usize = responder.reports().iter().map(|report| report.entries).sum();
     let stats = responder.presign_stats();
     if stats.missing == 0 || total == 0 {

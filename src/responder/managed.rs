@@ -230,9 +230,13 @@ impl Managed {
         let view = self.issuer.view();
         let table = view.table.as_ref();
         let live = self.issuer.slot().live();
-        let oldest = self.spec.settings.certid_hashes.iter().filter_map(|algorithm| live.wave(*algorithm));
-        let oldest = oldest.flat_map(|wave| wave.slices().iter().flatten());
-        let oldest = oldest.map(|segment| segment.template().spec().this_update).min();
+        let slices = self.spec.settings.certid_hashes.iter().filter_map(|algorithm| live.wave(*algorithm));
+        let slices = slices.flat_map(|wave| wave.slices().iter().flatten());
+        let (mut oldest_this_update, mut runs_out) = (None, None);
+        for spec in slices.map(|segment| segment.template().spec()) {
+            oldest_this_update = Some(spec.this_update.min(oldest_this_update.unwrap_or(Timestamp::MAX)));
+            runs_out = Some(spec.next_update.min(runs_out.unwrap_or(Timestamp::MAX)));
+        }
         let complete = self
             .spec
             .settings
@@ -252,7 +256,8 @@ impl Managed {
             entries: table.map_or(0, |table| table.len()),
             revoked: table.map_or(0, |table| table.revoked()),
             knows_issued: table.is_some_and(|table| table.knows_issued()),
-            oldest_this_update: oldest,
+            oldest_this_update,
+            runs_out,
             is_complete: complete,
         }
     }

@@ -34,11 +34,33 @@ pub struct IssuerReport {
     pub knows_issued: bool,
     /// thisUpdate of the oldest slice that is served.
     pub oldest_this_update: Option<Timestamp>,
+    /// nextUpdate of the slice that runs out first.
+    pub runs_out: Option<Timestamp>,
     /// Whether everything known has been signed once.
     pub is_complete: bool,
 }
 
 impl IssuerReport {
+    /// Why it cannot answer for everything it should at `now`, if so. Without a signer it answers until what it holds has run out.
+    pub fn cannot_answer(&self, now: Timestamp) -> Option<String> {
+        let why = || self.trouble().unwrap_or("not everything has been signed yet").to_owned();
+        if !self.is_complete {
+            return Some(why());
+        }
+        if let Some(at) = self.runs_out.filter(|at| *at <= now) {
+            return Some(format!("what was signed ahead ran out at {at}: {}", why()));
+        }
+        if self.knows_issued {
+            return None;
+        }
+        // Good answers are signed when they are asked for, and rest on a current list.
+        if self.signer.is_none() {
+            return Some(self.signer_fault.clone().unwrap_or_else(|| "there is no signer".into()));
+        }
+        let expired = self.sources.iter().find(|source| source.next_update.is_some_and(|at| at < now));
+        expired.map(|source| format!("CRL {}: expired; no answer can say good", source.file))
+    }
+
     /// Whether it can answer for everything it knows and go on doing so; if not, why.
     pub fn trouble(&self) -> Option<&str> {
         if self.signer.is_none() && self.signer_fault.is_none() && self.signing_fault.is_none() && !self.is_complete {
