@@ -31,6 +31,7 @@ pub mod fuzzing;
 pub mod ocsp;
 pub mod presign;
 pub mod registry;
+pub mod renewal;
 pub mod responder;
 pub mod signer;
 pub mod status;

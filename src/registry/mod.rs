@@ -63,6 +63,13 @@ impl serde::Serialize for IssuerId {
     }
 }
 
+impl<'de> serde::Deserialize<'de> for IssuerId {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        IssuerId::new(&text).map_err(serde::de::Error::custom)
+    }
+}
+
 /// What may be done for an issuer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

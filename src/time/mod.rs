@@ -76,6 +76,17 @@ impl serde::Serialize for Timestamp {
     }
 }
 
+/// Reads what [`Display`](std::fmt::Display) writes: RFC 3339 in UTC, whole seconds.
+impl<'de> serde::Deserialize<'de> for Timestamp {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        let digits: Vec<u8> = text.bytes().filter(|b| !matches!(b, b'-' | b':' | b'T')).collect();
+        parse_generalized(&digits)
+            .filter(|t| t.to_string() == *text)
+            .ok_or_else(|| serde::de::Error::custom(format!("\"{text}\" is not a time such as 2026-11-20T10:05:58Z")))
+    }
+}
+
 /// A reading of the machine's monotonic clock, for measuring how long something took and for time-outs; it names no time of
 /// day.
 #[expect(clippy::disallowed_methods, reason = "the one place that reads it")]

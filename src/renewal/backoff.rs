@@ -1,0 +1,90 @@
+//! How long to wait after a failure, and how far a time named by the other side is believed.
+
+use super::id::Mix;
+use super::limits::{DAY, Limits};
+use std::time::Duration;
+
+/// Waiting with full jitter: uniform between zero and `base · 2^(failures − 1)`, no more than the cap. The cap shrinks
+/// with the slack, to an eighth of it: however often a slot has failed, it is asked several times more before its deadline.
+pub(super) fn backoff(limits: &Limits, cap: Duration, failures: u32, slack: Duration, seed: Mix) -> Duration {
+    let doubled = doubled(limits.backoff_base, failures);
+    let cap = cap.min(slack / 8).max(limits.backoff_base);
+    let millis = u64::try_from(doubled.min(cap).as_millis()).unwrap_or(u64::MAX);
+    // Never nothing at all: the scheduler counts in seconds.
+    Duration::from_millis(seed.up_to(millis)).max(Duration::from_secs(1))
+}
+
+/// A Retry-After, as far as it is believed: no more than a quarter of the slack, so that a bad value cannot outlive the
+/// signer, and no more than a day.
+pub(super) fn believed(limits: &Limits, asked: Duration, slack: Duration) -> Duration {
+    asked.min((slack / 4).max(limits.backoff_base)).min(DAY)
+}
+
+/// The wait before a poll of an order the CA has accepted: what it said, as a minimum; it grows as polls go unanswered.
+pub(super) fn poll(limits: &Limits, asked: Option<Duration>, polls: u32, slack: Duration, seed: Mix) -> Duration {
+    let named = believed(limits, asked.unwrap_or(limits.backoff_base), slack);
+    let cap = limits.poll_cap.min(slack / 8).max(limits.backoff_base);
+    let grown = doubled(limits.backoff_base, polls).min(cap);
+    // A tenth of jitter on top, so that what was ordered together is not polled together.
+    let wait = named.max(grown);
+    let tenth = u64::try_from((wait / 10).as_millis()).unwrap_or(0);
+    (wait + Duration::from_millis(seed.up_to(tenth))).max(Duration::from_secs(1))
+}
+
+fn doubled(base: Duration, times: u32) -> Duration {
+    base.saturating_mul(1_u32.checked_shl(times.saturating_sub(1).min(30)).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const LONG: Duration = Duration::from_secs(1 << 30);
+
+    #[test]
+    fn jitter_is_full_and_grows_with_the_failures() {
+        let limits = Limits::default();
+        let mean = |failures| {
+            let all = (0..1_000).map(|n| backoff(&limits, limits.backoff_cap, failures, LONG, Mix::new(n)));
+            all.sum::<Duration>().as_secs_f64() / 1_000.0
+        };
+        for (failures, expected) in [(1, 30.0), (2, 60.0), (5, 480.0), (9, 7_680.0), (10, 10_800.0), (99, 10_800.0)] {
+            let mean = mean(failures);
+            assert!((0.9..1.1).contains(&(mean / expected)), "{failures}: {mean} instead of {expected}");
+        }
+    }
+
+    #[test]
+    fn a_retry_after_is_a_minimum_and_cannot_outlive_the_signer() {
+        let limits = Limits::default();
+        let hour = 3_600 * SECOND;
+        assert_eq!(believed(&limits, hour, LONG), hour);
+        assert_eq!(believed(&limits, 1_000 * hour, 8 * hour), 2 * hour);
+        assert_eq!(believed(&limits, Duration::MAX, LONG), DAY);
+        assert_eq!(believed(&limits, hour, Duration::ZERO), limits.backoff_base);
+    }
+
+    #[test]
+    fn polls_become_rarer_but_not_rarer_than_their_cap() {
+        let limits = Limits::default();
+        let wait = |polls| poll(&limits, Some(SECOND), polls, LONG, Mix::new(1));
+        assert!(wait(1) >= limits.backoff_base && wait(1) < 2 * limits.backoff_base);
+        assert!(wait(50) >= limits.poll_cap && wait(50) <= limits.poll_cap * 11 / 10);
+        assert!(poll(&limits, Some(7_200 * SECOND), 1, LONG, Mix::new(1)) >= 7_200 * SECOND);
+    }
+
+    proptest! {
+        #[test]
+        fn however_often_it_failed_a_slot_with_slack_is_asked_again_in_time(
+            failures: u32, slack in 600_u64..100_000_000, seed: u64, asked: u64,
+        ) {
+            let (limits, slack) = (Limits::default(), Duration::from_secs(slack));
+            let wait = backoff(&limits, limits.backoff_cap, failures, slack, Mix::new(seed));
+            prop_assert!(wait >= SECOND && wait <= (slack / 8).max(limits.backoff_base));
+            let asked = Some(Duration::from_secs(asked));
+            prop_assert!(poll(&limits, asked, failures, slack, Mix::new(seed)) <= slack / 3);
+        }
+    }
+}
