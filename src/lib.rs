@@ -28,6 +28,7 @@ pub mod endpoint;
 pub mod enrolment;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod https;
 pub mod ocsp;
 pub mod presign;
 pub mod registry;

@@ -32,9 +32,10 @@ const MAY_KNOW: &[(&str, &[&str], &str)] = &[
         "answers even when everything else is dead: what it needs comes through its own traits",
     ),
     ("config", &["ocsp", "signer"], "text in, checked settings out; starts nothing"),
+    ("https", &["signer", "time", "x509"], "one bounded connection at a time; knows no protocol above HTTP"),
     (
         "enrolment",
-        &["config", "ocsp", "signer", "time", "x509"],
+        &["config", "https", "ocsp", "signer", "time", "x509"],
         "asks a CA once; when to ask, and what becomes of the answer, is for others",
     ),
     ("registry", &["config", "ocsp", "time", "x509"], "says which issuers there are; does nothing with them"),
@@ -138,6 +139,7 @@ const PURE: &[&str] = &[
     "src/config/quantity.rs",
     "src/registry/record.rs",
     "src/enrolment/accept.rs",
+    "src/enrolment/answer.rs",
     "src/enrolment/body.rs",
     "src/enrolment/failure.rs",
 ];

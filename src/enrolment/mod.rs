@@ -7,16 +7,24 @@
 //! ([`Scope`]) and whether asking again can help ([`Kind`]).
 
 mod accept;
+mod answer;
 mod body;
+mod build;
+mod cfssl;
 mod command;
+mod est;
 mod failure;
 mod local;
 
 pub use accept::accept;
+pub use build::build;
+pub use cfssl::Cfssl;
 pub use command::{Command, EXIT_NOT_SET_UP, EXIT_REFUSED, EXIT_TRY_AGAIN, EXIT_UNAVAILABLE, EXIT_WAITING};
+pub use est::Est;
 pub use failure::{Failure, Kind, Scope};
 pub use local::{DEFAULT_BACKDATE, DEFAULT_LIFE, Local, Validity, sign};
 
+pub use crate::https::ClientCredential;
 use crate::x509::Certificate;
 use std::future::Future;
 use std::pin::Pin;
@@ -89,4 +97,9 @@ pub trait Enrolment: Send + Sync {
 
     /// The most there may be.
     fn max_connections(&self) -> usize;
+
+    /// The client certificate by which we prove ourselves, to be watched and renewed.
+    fn credential(&self) -> Option<&Arc<ClientCredential>> {
+        None
+    }
 }

@@ -89,11 +89,17 @@ pub fn load_certificate(path: &Path) -> Result<Certificate, FileError> {
 
 /// Loads a private key from a file that only its owner may read. `certificate` helps where the file lacks the public key.
 pub fn load_key(path: &Path, padding: RsaPadding, certificate: Option<&Certificate>) -> Result<SigningKey, FileError> {
-    let bytes = read(path, MAX_KEY_LEN, |mode| match mode & 0o077 {
+    let bytes = read_key_file(path)?;
+    SigningKey::load_for(&bytes, padding, certificate).map_err(|source| FileError::Key { path: path.into(), source })
+}
+
+/// The octets of a key file that only its owner may read, for whoever needs the key in a form of its own. A shared
+/// secret is kept the same way.
+pub(crate) fn read_key_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    read(path, MAX_KEY_LEN, |mode| match mode & 0o077 {
         0 => Ok(()),
         _ => Err(FileError::Permissions { path: path.into(), mode: mode & 0o7777 }),
-    })?;
-    SigningKey::load_for(&bytes, padding, certificate).map_err(|source| FileError::Key { path: path.into(), source })
+    })
 }
 
 /// Writes a new private key (PKCS#8) as PEM to a file that only its owner may read, and makes sure it is on disk.
