@@ -7,6 +7,7 @@
 mod crl;
 mod get_path;
 mod index_txt;
+mod renewal;
 mod request;
 mod segment;
 mod template;
@@ -14,6 +15,7 @@ mod template;
 pub use crl::crl;
 pub use get_path::get_path;
 pub use index_txt::index_txt;
+pub use renewal::renewal;
 pub use request::request;
 pub use segment::segment;
 pub use template::template;
@@ -26,6 +28,7 @@ pub const TARGETS: &[Target] = &[
     ("crl", crl),
     ("get_path", get_path),
     ("index_txt", index_txt),
+    ("renewal", renewal),
     ("request", request),
     ("segment", segment),
     ("template", template),

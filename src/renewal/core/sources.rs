@@ -1,0 +1,286 @@
+//! What the configuration, the registry, the ledger and the signers in use say.
+
+use super::super::event::{EndpointSpec, Ignored, IssuerSpec, Reach, RegistryView};
+use super::super::gate::Gate;
+use super::super::id::{EndpointId, Mix, SlotId};
+use super::super::record::Record;
+use super::super::schedule::SignerLife;
+use super::super::slot::{Hold, Known, Phase, Slot, Standing, Terms};
+use super::{Core, Endpoint};
+use crate::registry::State;
+use crate::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+impl Core {
+    /// Start or reload: a ramp for every endpoint.
+    pub(super) fn configure(&mut self, specs: Vec<EndpointSpec>, now: Timestamp) -> usize {
+        let mut before = std::mem::take(&mut self.endpoints);
+        let mut credentials = BTreeSet::new();
+        let count = specs.len();
+        for spec in specs {
+            let id = spec.id.clone();
+            let credential = spec.credential.clone();
+            let endpoint = match before.remove(&id) {
+                Some(mut endpoint) => {
+                    endpoint.reconfigure(spec, now);
+                    endpoint
+                }
+                None => {
+                    let mut endpoint = Endpoint::new(spec, &self.limits, now);
+                    if let Some(record) = self.restored_endpoints.remove(&id) {
+                        endpoint.restore(record);
+                    }
+                    endpoint
+                }
+            };
+            self.endpoints.insert(id.clone(), endpoint);
+            if let Some(credential) = credential {
+                let slot_id = SlotId::Credential(id.clone());
+                let slot = self.slots.entry(slot_id.clone()).or_insert_with(|| Slot::new(now));
+                let watched = credential.profile.is_none();
+                slot.standing = if watched { Standing::Watched } else { Standing::Active };
+                slot.terms = Some(Terms {
+                    endpoint: id,
+                    profile: credential.profile.unwrap_or_default(),
+                    reserve: credential.margin,
+                    needs_approval: false,
+                });
+                self.reschedule(&slot_id);
+                credentials.insert(slot_id);
+            }
+        }
+        // A place at an endpoint that is gone is no place; the order goes on where its issuer belongs now.
+        let gone: Vec<SlotId> = before.values().flat_map(|e| e.occupied.keys().cloned()).collect();
+        for id in gone {
+            if let Some(slot) = self.slots.get_mut(&id) {
+                slot.occupies = None;
+            }
+        }
+        let dropped: Vec<SlotId> = self
+            .slots
+            .keys()
+            .filter(|id| matches!(id, SlotId::Credential(_)) && !credentials.contains(*id))
+            .cloned()
+            .collect();
+        for id in dropped {
+            self.withdraw(&id, Standing::Removed, "the configuration no longer has this credential");
+        }
+        self.settle_all(now);
+        count
+    }
+
+    pub(super) fn restore(&mut self, record: Record, now: Timestamp) -> Result<usize, Ignored> {
+        match record {
+            Record::Pauses(pauses) => {
+                for pause in pauses {
+                    self.pauses.insert(pause.reach.clone(), pause);
+                }
+                self.settle_all(now);
+                Ok(0)
+            }
+            Record::Endpoint(record) => {
+                match self.endpoints.get_mut(&record.endpoint) {
+                    Some(endpoint) => endpoint.restore(record),
+                    None => {
+                        self.restored_endpoints.insert(record.endpoint.clone(), record);
+                    }
+                }
+                Ok(0)
+            }
+            Record::Slot(record) => {
+                let id = record.slot.clone();
+                let known = self.slots.get(&id);
+                if known.is_some_and(|s| s.phase != Phase::Idle || s.orders > 0) {
+                    return Err(Ignored::AlreadyAtWork(id.to_string()));
+                }
+                let mut slot = Slot::restored(record);
+                // A credential's terms come from the configuration, which may have come first.
+                if let Some(known) = known {
+                    slot.standing = known.standing;
+                    slot.terms = known.terms.clone();
+                    slot.known = known.known;
+                    slot.schedule = known.schedule;
+                    slot.placed = known.placed.clone();
+                }
+                self.slots.insert(id.clone(), slot);
+                self.settle(&id, now);
+                Ok(1)
+            }
+        }
+    }
+
+    pub(super) fn registry(&mut self, view: RegistryView, now: Timestamp) -> Result<usize, Ignored> {
+        if let Some(have) = self.evidence.generation.filter(|have| *have > view.generation) {
+            return Err(Ignored::GenerationWentBack { have, got: view.generation });
+        }
+        let first_word = self.evidence.generation.is_none();
+        self.evidence.generation = Some(view.generation);
+        self.evidence.synced = Some(view.synced_at);
+        self.evidence.looked = Some(now);
+        self.evidence.asking = None;
+
+        let mut seen: BTreeSet<SlotId> = view.quarantined.iter().cloned().map(SlotId::Signer).collect();
+        for id in &seen {
+            self.withdraw(id, Standing::Quarantined, "its registry record cannot be used");
+        }
+        let mut joined: BTreeMap<EndpointId, usize> = BTreeMap::new();
+        let mut refused: Vec<SlotId> = Vec::new();
+        let mut concerned = 0;
+        for spec in view.issuers {
+            let id = SlotId::Signer(spec.id.clone());
+            if !self.slots.contains_key(&id) && self.slots.len() >= self.limits.slots {
+                refused.push(id);
+                continue;
+            }
+            concerned += 1;
+            let endpoint = spec.endpoint.clone();
+            if self.admit(&id, spec, now) {
+                *joined.entry(endpoint).or_default() += 1;
+            }
+            seen.insert(id);
+        }
+        let missing: Vec<SlotId> =
+            self.slots.keys().filter(|id| matches!(id, SlotId::Signer(_)) && !seen.contains(*id)).cloned().collect();
+        for id in &missing {
+            self.withdraw(id, Standing::Removed, "its registry record is gone");
+        }
+        for (endpoint, count) in joined {
+            if let Some(endpoint) = self.endpoints.get_mut(&endpoint) {
+                endpoint.pace.restart(now);
+            }
+            if !first_word {
+                let text = format!("{count} issuers joined by generation {}: the rate begins anew", view.generation);
+                self.tell(Reach::Endpoint(endpoint), false, text);
+            }
+        }
+        self.settle_all(now);
+        match refused.first() {
+            Some(first) => {
+                Err(Ignored::TooManySlots { refused: refused.len(), limit: self.limits.slots, first: first.clone() })
+            }
+            None => Ok(concerned),
+        }
+    }
+
+    /// Takes one record over. `true`: its endpoint has one more slot to ask for than before.
+    fn admit(&mut self, id: &SlotId, spec: IssuerSpec, now: Timestamp) -> bool {
+        let standing = match spec.state {
+            State::Active => Standing::Active,
+            State::Disabled => Standing::Disabled,
+            State::Retired => Standing::Retired,
+        };
+        let is_new = !self.slots.contains_key(id);
+        let slot = self.slots.entry(id.clone()).or_insert_with(|| Slot::new(now));
+        let mark = Mix::new(0).octets(spec.endpoint.as_str().as_bytes()).octets(spec.profile.as_bytes()).finish();
+        let changed = slot.mark != 0 && slot.mark != mark;
+        let back = standing == Standing::Active && slot.standing.is_out();
+        if slot.mark != mark {
+            slot.mark = mark;
+            self.dirty.insert(id.clone());
+        }
+        slot.terms = Some(Terms {
+            endpoint: spec.endpoint,
+            profile: spec.profile,
+            reserve: spec.validity.saturating_add(spec.margin),
+            needs_approval: spec.needs_approval,
+        });
+        if let (false, Phase::Staged { approved, .. }) = (spec.needs_approval, &mut slot.phase) {
+            *approved = true;
+        }
+        if standing != Standing::Active {
+            self.withdraw(id, standing, &format!("the registry says {}", standing.name()));
+        } else {
+            slot.standing = standing;
+            if changed || back {
+                if slot.is_parked() {
+                    let text = "its registry record has changed: no longer parked".to_owned();
+                    slot.pardon();
+                    self.tell(Reach::Slot(id.clone()), false, text);
+                } else {
+                    slot.hold = Hold::None;
+                    slot.failures = 0;
+                }
+                self.dirty.insert(id.clone());
+            }
+        }
+        self.reschedule(id);
+        standing == Standing::Active && (is_new || back || changed)
+    }
+
+    /// The slot is not to be asked for any more. What has not been sent is cancelled; what the CA may know of is kept, and
+    /// not asked again; a certificate that has come is used, unless the issuer is gone.
+    pub(super) fn withdraw(&mut self, id: &SlotId, standing: Standing, reason: &str) {
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        slot.standing = standing;
+        let unsent = slot.phase.order().is_some_and(|o| o.attempts == 0);
+        let unused =
+            matches!(slot.phase, Phase::Issued(_) | Phase::Verified(..) | Phase::Staged { .. } | Phase::Activating(..));
+        match slot.phase {
+            Phase::Idle => {}
+            Phase::Due => slot.phase = Phase::Idle,
+            Phase::Preparing(_) if !unsent => {
+                // The key is made again when the issuer is back; nobody waits for it now.
+                if let Phase::Preparing(order) = std::mem::replace(&mut slot.phase, Phase::Idle) {
+                    slot.phase = Phase::Ordered(order);
+                }
+                slot.asked = None;
+                self.vacate(id);
+            }
+            _ if unsent || (unused && standing.is_gone()) => {
+                self.drop_order(id, reason);
+            }
+            _ => {}
+        }
+    }
+
+    pub(super) fn confirmed(&mut self, generation: u64, at: Timestamp, now: Timestamp) -> Result<usize, Ignored> {
+        if self.evidence.generation != Some(generation) {
+            return Err(Ignored::AnotherGeneration { have: self.evidence.generation, got: generation });
+        }
+        // A look that took place in the future is none.
+        self.evidence.synced = self.evidence.synced.filter(|synced| *synced <= now).max(Some(at.min(now)));
+        self.evidence.looked = Some(now);
+        self.evidence.asking = None;
+        Ok(0)
+    }
+
+    pub(super) fn signer(&mut self, id: &SlotId, life: Option<SignerLife>, now: Timestamp) -> Result<usize, Ignored> {
+        let Some(slot) = self.slots.get_mut(id) else { return Err(Ignored::UnknownSlot(id.clone())) };
+        let known = life.map_or(Known::Absent, Known::Present);
+        let changed = slot.known != known;
+        slot.known = known;
+        self.reschedule(id);
+        if let (true, SlotId::Credential(endpoint)) = (changed, id)
+            && let Some(endpoint) = self.endpoints.get_mut(endpoint)
+        {
+            endpoint.credential_changed(now);
+        }
+        self.settle(id, now);
+        Ok(1)
+    }
+
+    /// Whether the registry was read successfully within `max_age`.
+    pub(in super::super) fn evidence_is_fresh(&self, now: Timestamp) -> bool {
+        let max_age = self.limits.evidence_max_age;
+        self.evidence.synced.is_some_and(|synced| synced <= now && now.since(synced) <= max_age)
+    }
+
+    /// Whether there is fresh evidence that what the registry calls active is, right now.
+    pub(super) fn evidence_gate(&self, now: Timestamp) -> Result<(), Gate> {
+        let Some(synced) = self.evidence.synced else { return Err(Gate::NoEvidence) };
+        if synced > now {
+            return Err(Gate::FutureEvidence { synced });
+        }
+        let max_age = self.limits.evidence_max_age;
+        if now.since(synced) > max_age {
+            return Err(Gate::StaleEvidence { synced, max_secs: max_age.as_secs() });
+        }
+        let fresh = self.evidence.looked.is_some_and(|t| t <= now && now.since(t) <= self.limits.confirm_within);
+        if !fresh {
+            let again = self.evidence.asking.map(|t| t.plus(self.limits.confirm_patience.max(Duration::from_secs(1))));
+            return Err(Gate::Confirming { again });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,257 @@
+//! One CA service as the core sees it: its rate, its places, its breaker, its budget, and who waits for it.
+
+use super::backoff::{backoff, believed};
+use super::count::DayCount;
+use super::event::{Cause, EndpointSpec};
+use super::failure::Kind;
+use super::gate::Gate;
+use super::id::{Mix, SlotId};
+use super::limits::{DAY, Limits};
+use super::pace::Pace;
+use super::record::EndpointRecord;
+use super::slot::Rank;
+use crate::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// The in-flight limit is counted in thousandths, so that it can grow slowly.
+const WHOLE: u32 = 1_000;
+
+#[derive(Clone, Debug)]
+pub(super) struct Endpoint {
+    pub spec: EndpointSpec,
+    pub pace: Pace,
+    /// Who takes a place, and since when.
+    pub occupied: BTreeMap<SlotId, Timestamp>,
+    pub queue: BTreeSet<Rank>,
+    pub attempts: DayCount,
+    /// Endpoint-scope failures in a row.
+    pub failures: u32,
+    /// Nothing before this, and why.
+    hold: Option<(Timestamp, String)>,
+    /// It does not accept us: nothing before this, and why.
+    credential_hold: Option<(Timestamp, String)>,
+    /// The in-flight limit in thousandths.
+    limit: u32,
+    halved: Option<Timestamp>,
+    /// Slots whose requests went unanswered since the last answer to any.
+    silent: BTreeSet<SlotId>,
+    /// Requests since the start, by cause.
+    pub requests: BTreeMap<Cause, u64>,
+}
+
+impl Endpoint {
+    pub(super) fn new(spec: EndpointSpec, limits: &Limits, now: Timestamp) -> Self {
+        let mut pace = Pace::new(spec.rate, limits.ramp);
+        pace.restart(now);
+        let limit = spec.max_in_flight.max(1).saturating_mul(WHOLE);
+        Endpoint {
+            spec,
+            pace,
+            occupied: BTreeMap::new(),
+            queue: BTreeSet::new(),
+            attempts: DayCount::default(),
+            failures: 0,
+            hold: None,
+            credential_hold: None,
+            limit,
+            halved: None,
+            silent: BTreeSet::new(),
+            requests: BTreeMap::new(),
+        }
+    }
+
+    /// Takes on new settings; what is known of the service stays.
+    pub(super) fn reconfigure(&mut self, spec: EndpointSpec, now: Timestamp) {
+        self.pace.set_rate(spec.rate);
+        self.pace.restart(now);
+        self.spec = spec;
+        self.limit = self.limit.min(self.most());
+    }
+
+    pub(super) fn restore(&mut self, record: EndpointRecord) {
+        self.attempts = record.attempts;
+        self.pace.not_before(record.not_before);
+        self.failures = record.failures;
+    }
+
+    pub(super) fn record(&self) -> EndpointRecord {
+        EndpointRecord {
+            endpoint: self.spec.id.clone(),
+            attempts: self.attempts.clone(),
+            not_before: self.pace.carried(),
+            failures: self.failures,
+        }
+    }
+
+    /// What of the service itself stands in the way of a request now.
+    pub(super) fn gate(&self, request: &Wish, limits: &Limits, now: Timestamp) -> Result<(), Gate> {
+        let busy = !self.occupied.is_empty();
+        if let (false, Some((until, text))) = (request.credential, &self.credential_hold) {
+            if *until > now {
+                return Err(Gate::CredentialRefused { until: *until, text: text.clone() });
+            }
+            if busy {
+                return Err(Gate::Probing);
+            }
+        }
+        if let Some((until, text)) = self.hold.as_ref().filter(|(until, _)| *until > now) {
+            return Err(Gate::Held { until: *until, open: self.is_open(limits), text: text.clone() });
+        }
+        if self.failures > 0 && busy {
+            return Err(Gate::Probing);
+        }
+        if let Some(until) = self.attempts.below(self.spec.attempts_per_day, now) {
+            return Err(Gate::Budget { until, limit: self.spec.attempts_per_day });
+        }
+        let (places, taken) = (self.places(request.urgent), self.taken());
+        if taken >= places {
+            return Err(Gate::Full { taken, places, urgent_from: request.urgent_from.filter(|t| *t > now) });
+        }
+        match self.pace.ready_at(now) {
+            Some(until) => Err(Gate::Rate { until, share: self.pace.share(now) }),
+            None => Ok(()),
+        }
+    }
+
+    /// Places for such a request; the last of several is kept for what is urgent.
+    fn places(&self, urgent: bool) -> u32 {
+        let places = (self.limit / WHOLE).max(1);
+        if urgent || places == 1 { places } else { places - 1 }
+    }
+
+    pub(super) fn taken(&self) -> u32 {
+        u32::try_from(self.occupied.len()).unwrap_or(u32::MAX)
+    }
+
+    /// The in-flight limit of the moment.
+    pub(super) fn in_flight_limit(&self) -> u32 {
+        (self.limit / WHOLE).max(1)
+    }
+
+    pub(super) fn is_open(&self, limits: &Limits) -> bool {
+        self.failures >= limits.breaker_failures
+    }
+
+    /// A request leaves.
+    pub(super) fn sent(&mut self, cause: Cause, now: Timestamp) {
+        self.pace.take(now);
+        self.attempts.add(now);
+        let count = self.requests.entry(cause).or_default();
+        *count = count.saturating_add(1);
+    }
+
+    /// The service has answered, whatever it said to this one request. `true`: it had been given up.
+    pub(super) fn answered(&mut self, favourably: bool, limits: &Limits, now: Timestamp) -> bool {
+        let was_out = self.is_open(limits) || self.credential_hold.is_some();
+        self.failures = 0;
+        self.hold = None;
+        self.credential_hold = None;
+        self.silent.clear();
+        if favourably {
+            // One more place per round of answers: additive growth.
+            self.limit = self.limit.saturating_add(WHOLE * WHOLE / self.limit.max(WHOLE)).min(self.most());
+        }
+        if was_out {
+            self.pace.restart(now);
+        }
+        was_out
+    }
+
+    /// No answer to the request of this slot. `true`: that is the service's trouble, since it is in doubt already, or so many
+    /// slots have met with silence without one answer between.
+    pub(super) fn unanswered(&mut self, slot: &SlotId, limits: &Limits) -> bool {
+        self.silent.insert(slot.clone());
+        let silent = self.failures > 0 || self.silent.len() >= limits.breaker_failures as usize;
+        silent
+    }
+
+    /// The service itself failed a request that was sent at `sent`. `true`: the breaker opens.
+    pub(super) fn failed(
+        &mut self,
+        failure: &Trouble<'_>,
+        sent: Option<Timestamp>,
+        limits: &Limits,
+        now: Timestamp,
+    ) -> bool {
+        let was_open = self.is_open(limits);
+        self.failures = self.failures.saturating_add(1);
+        if failure.kind == Kind::Permanent {
+            self.failures = self.failures.max(limits.breaker_failures);
+        }
+        // Requests that left before the last halving say nothing new.
+        if self.halved.is_none_or(|halved| sent.is_none_or(|sent| sent > halved)) {
+            self.limit = (self.limit / 2).max(WHOLE);
+            self.halved = Some(now);
+        }
+        let drawn = backoff(limits, limits.breaker_cap, self.failures, failure.slack, failure.seed);
+        let asked = failure.retry_after.map_or(Duration::ZERO, |d| believed(limits, d, failure.slack));
+        let until = now.plus(drawn.max(asked));
+        let later = self.hold.as_ref().is_none_or(|(held, _)| *held < until);
+        if later {
+            self.hold = Some((until, failure.text.to_owned()));
+        }
+        !was_open && self.is_open(limits)
+    }
+
+    /// The service does not accept us.
+    pub(super) fn refused_us(&mut self, failure: &Trouble<'_>, limits: &Limits, now: Timestamp) {
+        let wait = match failure.kind {
+            // One request a day finds out whether it still does.
+            Kind::Permanent => DAY,
+            _ => backoff(limits, limits.breaker_cap, limits.breaker_failures, failure.slack, failure.seed),
+        };
+        self.credential_hold = Some((now.plus(wait), failure.text.to_owned()));
+    }
+
+    /// Another credential is in place, or an operator lifts what holds the service.
+    pub(super) fn pardon(&mut self, now: Timestamp) {
+        self.failures = 0;
+        self.hold = None;
+        self.credential_hold = None;
+        self.silent.clear();
+        self.pace.restart(now);
+    }
+
+    pub(super) fn credential_changed(&mut self, now: Timestamp) {
+        if self.credential_hold.take().is_some() {
+            self.pace.restart(now);
+        }
+    }
+
+    pub(super) fn clock_went_back(&mut self, limits: &Limits, now: Timestamp) {
+        self.pace.clock_went_back(now);
+        self.pace.restart(now);
+        let clamp = |hold: &mut Option<(Timestamp, String)>, longest: Duration| {
+            if let Some((until, _)) = hold {
+                *until = (*until).min(now.plus(longest));
+            }
+        };
+        clamp(&mut self.hold, limits.breaker_cap.max(limits.backoff_base));
+        clamp(&mut self.credential_hold, DAY);
+        self.halved = self.halved.map(|t| t.min(now));
+        self.occupied.values_mut().for_each(|since| *since = (*since).min(now));
+    }
+
+    fn most(&self) -> u32 {
+        self.spec.max_in_flight.max(1).saturating_mul(WHOLE)
+    }
+}
+
+/// What a slot wants of an endpoint.
+pub(super) struct Wish {
+    pub credential: bool,
+    pub urgent: bool,
+    /// When it will be urgent.
+    pub urgent_from: Option<Timestamp>,
+}
+
+/// A failure as an endpoint sees it.
+pub(super) struct Trouble<'a> {
+    pub kind: Kind,
+    pub retry_after: Option<Duration>,
+    pub text: &'a str,
+    /// The least slack of those that wait: the breaker must not outlive it.
+    pub slack: Duration,
+    pub seed: Mix,
+}

@@ -1,0 +1,75 @@
+//! What survives a restart. The driver writes these to the ledger as they are and gives them back at the start.
+
+use super::count::DayCount;
+use super::event::Pause;
+use super::failure::Failure;
+use super::id::{EndpointId, SlotId};
+use super::slot::{Hold, Phase};
+use crate::time::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// One entry of the ledger; a later one of the same [`Record::key`] replaces an earlier one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Record {
+    /// Of a slot.
+    Slot(SlotRecord),
+    /// Of an endpoint.
+    Endpoint(EndpointRecord),
+    /// All pauses.
+    Pauses(Vec<Pause>),
+}
+
+impl Record {
+    /// Its place in the ledger: unique per slot and endpoint.
+    pub fn key(&self) -> String {
+        match self {
+            Record::Slot(r) => match &r.slot {
+                SlotId::Credential(endpoint) => format!("credential/{endpoint}"),
+                SlotId::Signer(issuer) => format!("signer/{issuer}"),
+            },
+            Record::Endpoint(r) => format!("endpoint/{}", r.endpoint),
+            Record::Pauses(_) => "pauses".to_owned(),
+        }
+    }
+}
+
+/// What is remembered of a slot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SlotRecord {
+    /// Which.
+    pub slot: SlotId,
+    /// Where it is, with its order.
+    pub phase: Phase,
+    /// Why it waits.
+    pub hold: Hold,
+    /// An operator wants it renewed.
+    pub forced: bool,
+    /// Failures in a row.
+    pub failures: u32,
+    /// The last of them.
+    pub last_failure: Option<(Timestamp, Failure)>,
+    /// Requests within a day.
+    pub submissions: DayCount,
+    /// Certificates within a day.
+    pub issuances: DayCount,
+    /// Orders ever opened; makes the next id.
+    pub orders: u32,
+    /// When its issuer was first seen.
+    pub first_seen: Timestamp,
+    /// A hash of what the registry said of it: a change lifts a park.
+    pub mark: u64,
+}
+
+/// What is remembered of an endpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EndpointRecord {
+    /// Which.
+    pub endpoint: EndpointId,
+    /// Requests within a day.
+    pub attempts: DayCount,
+    /// No request before this: the rate holds over a restart.
+    pub not_before: Timestamp,
+    /// Failures in a row.
+    pub failures: u32,
+}
