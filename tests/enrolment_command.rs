@@ -121,7 +121,7 @@ fn messages_stay_short_and_printable_whatever_the_program_writes() {
     let order = order(&Lab::new("CA"));
     let noisy = "i=0; while [ $i -lt 3000 ]; do printf 'line \\033[2J %s\\n' $i >&2; i=$((i+1)); done; exit 1";
     let (_, _, text) = failed(run(&script(noisy), &order));
-    assert!(text.len() <= 600 && text.contains("2999") && !text.contains('\u{1b}'), "{text}");
+    assert!(text.len() <= 500 && text.contains("2999") && !text.contains('\u{1b}'), "{text}");
 }
 
 #[test]

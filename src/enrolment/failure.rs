@@ -46,7 +46,7 @@ pub struct Failure {
 
 impl Failure {
     /// The longest message, in octets.
-    pub const MAX_LEN: usize = 600;
+    pub const MAX_LEN: usize = 500;
 
     /// A failure; of a long message only the beginning is kept, and control characters are escaped.
     pub fn new(scope: Scope, kind: Kind, message: impl Into<String>) -> Self {
