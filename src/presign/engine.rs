@@ -5,7 +5,7 @@ use super::queue::Queue;
 use super::table::{Difference, Table};
 use super::warm;
 use crate::ocsp::{CertStatus, HashAlgorithm, Serial};
-use crate::store::{Keys, Part, RefusedFile, SegmentDir, Wave};
+use crate::store::{Keys, Part, RefusedFile, Segment, SegmentDir, Wave};
 use crate::time::{Clock, Timestamp};
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -312,14 +312,16 @@ impl Shared {
         for algorithm in &view.settings.certid_hashes {
             let Some(wave) = live.wave(*algorithm) else { continue };
             for (index, slice) in wave.slices().iter().enumerate() {
-                let at = match slice.as_ref().map(|segment| (segment.template().spec(), segment.meta())) {
-                    None => Timestamp::MIN,
-                    Some((spec, _)) if spec.next_update <= now || spec.this_update > now => Timestamp::MIN,
-                    Some((_, meta)) if meta.settings != settings => now,
-                    Some((_, meta)) if meta.refresh_at <= now => meta.refresh_at,
-                    Some(_) => continue,
-                };
-                state.queue.set_due_by(slice_key(issuer, *algorithm, wave.bits(), index), at);
+                let at = slice.as_ref().map_or(Some(Timestamp::MIN), |segment| overdue(segment, settings, now));
+                if let Some(at) = at {
+                    state.queue.set_due_by(slice_key(issuer, *algorithm, wave.bits(), index), at);
+                }
+            }
+            for (serial, segment) in wave.overlay() {
+                if let Some(at) = overdue(segment, settings, now) {
+                    let index = wave.slice_of(crate::store::hash(serial));
+                    state.queue.set_due_by(slice_key(issuer, *algorithm, wave.bits(), index), at);
+                }
             }
         }
     }
@@ -385,6 +387,18 @@ impl Shared {
         for index in whole.chain(stale_slices) {
             state.queue.set_due(slice_key(issuer, algorithm, table.bits(), index), Timestamp::MIN);
         }
+    }
+}
+
+/// Since when a segment should have been signed again, if so.
+fn overdue(segment: &Segment, settings: u64, now: Timestamp) -> Option<Timestamp> {
+    let (spec, meta) = (segment.template().spec(), segment.meta());
+    if spec.next_update <= now || spec.this_update > now {
+        Some(Timestamp::MIN)
+    } else if meta.settings != settings {
+        Some(now)
+    } else {
+        Some(meta.refresh_at).filter(|at| *at <= now)
     }
 }
 

@@ -66,6 +66,15 @@ where
         }
     }
 
+    /// Makes due at `now` what is due later, up to `until`.
+    pub fn pull_in(&mut self, now: Timestamp, until: Timestamp) {
+        let early: Vec<K> =
+            self.due.iter().filter(|(_, at)| **at > now && **at <= until).map(|(key, _)| key.clone()).collect();
+        for key in early {
+            self.set_due(key, now);
+        }
+    }
+
     /// When a key is due.
     pub fn due(&self, key: &K) -> Option<Timestamp> {
         self.due.get(key).copied()

@@ -236,7 +236,7 @@ impl Table {
     /// out: it is due anyway.
     pub fn difference(&self, wave: &Wave) -> Difference {
         let mut overlaid: Vec<Vec<Serial>> = vec![Vec::new(); self.slices.len()];
-        for (serial, _) in wave.overlay_serials() {
+        for (serial, _) in wave.overlay() {
             if let Some(slice) = overlaid.get_mut(Part::slice_of(hash(serial), self.bits)) {
                 slice.push(*serial);
             }
@@ -255,8 +255,7 @@ impl Table {
             Part::Slice { bits, index } if bits == self.bits && bits == wave.bits() => {
                 let index = index as usize;
                 let here = |serial: &&Serial| Part::slice_of(hash(serial), bits) == index;
-                let overlaid: Vec<Serial> =
-                    wave.overlay_serials().map(|(serial, _)| serial).filter(here).copied().collect();
+                let overlaid: Vec<Serial> = wave.overlay().map(|(serial, _)| serial).filter(here).copied().collect();
                 self.compare_slice(wave, index, &overlaid, &mut difference);
             }
             Part::Slice { .. } => {} // cut differently by now; other slices stand for it

@@ -86,6 +86,8 @@ impl Shared {
             for issuer in issuers {
                 self.schedule_missing(state, &issuer, now);
             }
+            // What failed is to be tried again soon by this clock, not by the one before.
+            state.queue.pull_in(now, state.seen.plus(RETRY));
             state.seen = now;
         }
         state.seen = state.seen.max(now);
@@ -230,6 +232,16 @@ impl Shared {
         if let Some(dir) = &self.segments {
             tidy(dir, held, algorithm, before.is_between_slicings());
         }
+        if part == Part::Overlay {
+            // They may run out before their slices are due, when the signer had little life left.
+            let spec = segment.template().spec();
+            let half_life = spec.this_update.plus(spec.next_update.since(spec.this_update) / 2);
+            let slices: HashSet<usize> =
+                segment.keys().iter().map(|(serial, _)| after.slice_of(crate::store::hash(&serial))).collect();
+            for index in slices {
+                state.queue.set_due_by(slice_key(issuer, algorithm, after.bits(), index), half_life);
+            }
+        }
         drop(state);
         // The sources may have been read again while this was signed.
         if let Some(table) = &issuer.view().table {
@@ -244,8 +256,8 @@ impl Shared {
     /// A CA that issues one certificate at a time would leave a segment for each until the next wave.
     fn gather_small_overlays(&self, issuer: &Arc<Issuer>, algorithm: HashAlgorithm, wave: &Wave) {
         let mut by_segment: HashMap<u64, Vec<_>> = HashMap::new();
-        for (serial, sequence) in wave.overlay_serials() {
-            by_segment.entry(sequence).or_default().push(*serial);
+        for (serial, segment) in wave.overlay() {
+            by_segment.entry(segment.meta().sequence).or_default().push(*serial);
         }
         by_segment.retain(|_, serials| serials.len() < CHANGES_PER_SEGMENT / 2);
         if by_segment.len() < MAX_SMALL_OVERLAYS {
@@ -312,7 +324,7 @@ fn tidy(dir: &SegmentDir, held: &mut Held, algorithm: HashAlgorithm, was_between
     let live = held.issuer.slot().live();
     let Some(wave) = live.wave(algorithm) else { return };
     if !held.overlays.is_empty() {
-        let needed: HashSet<u64> = wave.overlay_serials().map(|(_, sequence)| sequence).collect();
+        let needed: HashSet<u64> = wave.overlay().map(|(_, segment)| segment.meta().sequence).collect();
         let absorbed =
             |(of, sequence, _): &(HashAlgorithm, u64, PathBuf)| *of == algorithm && !needed.contains(sequence);
         held.overlays.iter().filter(|overlay| absorbed(overlay)).for_each(|(_, _, path)| dir.remove(path));

@@ -80,9 +80,9 @@ impl Wave {
         self.overlay.len()
     }
 
-    /// The serials the overlay holds, with the sequence of the segment each is in.
-    pub fn overlay_serials(&self) -> impl Iterator<Item = (&Serial, u64)> {
-        self.overlay.iter().map(|(serial, (segment, _))| (serial, segment.meta().sequence))
+    /// The serials the overlay holds, with the segment each is in.
+    pub fn overlay(&self) -> impl Iterator<Item = (&Serial, &Segment)> {
+        self.overlay.iter().map(|(serial, (segment, _))| (serial, &**segment))
     }
 
     /// Whether serials of slices that have not been signed may be served all the same.
