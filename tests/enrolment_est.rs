@@ -8,11 +8,13 @@ use common::{DAY, eventually};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use stillgood::config;
-use stillgood::enrolment::{Enrolment, Failure, Kind, Order, Outcome, Purpose, Scope, accept, build};
+use stillgood::enrolment::{Enrolment, Est, Failure, Kind, Order, Outcome, Purpose, Scope, accept, build};
+use stillgood::https::{Client, Limits, Tls};
 use stillgood::ocsp::Profile;
 use stillgood::signer::{KeyKind, SignerFault, SigningKey, check};
 use stillgood::time::{Clock, ManualClock, SystemClock};
-use stillgood::x509::issue::{Attribute, name, ocsp_signer_request};
+use stillgood::x509::issue::{Attribute, name, ocsp_signer_request, reenrolment_request};
+use stillgood::x509::pem;
 
 const LABEL: &str = "ca-1";
 /// For what never answers; a busy machine needs some time for what does.
@@ -70,6 +72,7 @@ fn settings(server: &EstServer, timeout: Duration) -> config::Enrolment {
             url: server.url(),
             trust: server.directory.join("roots.pem"),
             client: Some(client),
+            basic: None,
         },
         connect_timeout: Duration::from_secs(1),
         timeout,
@@ -367,15 +370,58 @@ fn a_cancelled_attempt_closes_its_connection() {
 }
 
 #[test]
-fn our_own_credential_is_renewed_by_simplereenroll() {
+fn our_own_credential_is_renewed_and_swapped_while_it_is_in_use() {
     let bench = Bench::new();
-    let (_, mut order) = order(&bench.server, LABEL);
-    order.profile = AGENT.into();
-    order.purpose = Purpose::OwnCredential;
-    let Outcome::Issued(certificates) = bench.runtime.block_on(bench.service.submit(&order, Instant::now() + LONG))
-    else {
-        panic!()
+    bench.issued();
+    let credential = bench.service.credential().unwrap();
+    let (key, pkcs8) = SigningKey::generate(KeyKind::EcdsaP256).unwrap();
+    let order = Order {
+        profile: AGENT.into(),
+        purpose: Purpose::OwnCredential,
+        csr_der: reenrolment_request(&credential.certificate().unwrap(), &key.spki_der(), &key).unwrap(),
+        spki_der: key.spki_der(),
+        ..bench.order.clone()
     };
-    accept(&order, &certificates).unwrap();
-    assert_eq!(bench.server.log()[0].operation, "simplereenroll");
+    let submitted = bench.service.submit(&order, Instant::now() + LONG);
+    let Outcome::Issued(certificates) = bench.runtime.block_on(submitted) else { panic!() };
+    let new = accept(&order, &certificates).unwrap();
+    credential.install(&pem::encode("CERTIFICATE", new.der()), &pkcs8).unwrap();
+    bench.issued();
+    let log = bench.server.log();
+    assert_eq!(log[1].operation, "simplereenroll");
+    assert_eq!(log[1].client, log[0].client);
+    assert_eq!(log[2].client, new.serial().to_string());
+    assert_eq!(bench.service.connections(), 1);
+}
+
+#[test]
+fn a_password_is_sent_as_rfc_7617_has_it_and_never_shown() {
+    let bench = Bench::new();
+    let file = bench.server.directory.join("agent.password");
+    std::fs::write(&file, "open:sesame\nsecond line\n").unwrap();
+    let mut settings = settings(&bench.server, LONG);
+    let config::Protocol::Est { basic, .. } = &mut settings.protocol else { panic!() };
+    *basic = Some(config::BasicCredential { user: "agent".into(), password_file: file.clone() });
+    let service = build("main", &settings, Arc::new(SystemClock)).unwrap();
+    let submit = || bench.runtime.block_on(service.submit(&bench.order, Instant::now() + LONG));
+    let Outcome::Failed(failure) = submit() else { panic!() };
+    assert_eq!(failure.scope, Scope::OwnCredential);
+    assert!(failure.message().contains("chmod 600") && !failure.message().contains("sesame"), "{failure}");
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    assert!(matches!(submit(), Outcome::Issued(_)));
+    let sent = bench.server.log()[0].authorization.clone().unwrap();
+    assert_eq!(sent, format!("Basic {}", data_encoding::BASE64.encode(b"agent:open:sesame")));
+}
+
+#[test]
+fn the_ca_certificates_of_a_label_are_fetched() {
+    let bench = Bench::new();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let tls = Tls::new(bench.server.directory.join("roots.pem"), bench.service.credential().cloned(), clock.clone());
+    let limits = Limits { max_connections: 1, connect_timeout: LONG, max_body: 100_000 };
+    let est = Est::new("main", Client::new(bench.server.url().parse().unwrap(), Some(tls), limits), LONG, clock);
+    let fetch = |label| bench.runtime.block_on(est.cacerts(label, Instant::now() + LONG));
+    assert_eq!(fetch(LABEL).unwrap(), [bench.server.ca(LABEL).certificate.der()]);
+    assert_eq!(fetch("no-such-ca").unwrap_err().scope, Scope::Issuer);
+    assert!(fetch("../x").unwrap_err().message().contains("cannot be part of a path"));
 }

@@ -92,7 +92,7 @@ impl Writer {
         match &e.protocol {
             Protocol::Local { ca_keys } => self.pair("ca_keys", text_of(ca_keys)),
             Protocol::Command { command } => self.pair("command", list(command.iter().cloned())),
-            Protocol::Est { url, trust, client } => {
+            Protocol::Est { url, trust, client, basic } => {
                 self.pair("url", quoted(url));
                 self.pair("trust", text_of(trust));
                 if let Some(client) = client {
@@ -101,6 +101,10 @@ impl Writer {
                     if let Some(profile) = &client.profile {
                         self.pair("client_profile", quoted(profile));
                     }
+                }
+                if let Some(basic) = basic {
+                    self.pair("http_user", quoted(&basic.user));
+                    self.pair("http_password_file", text_of(&basic.password_file));
                 }
             }
             Protocol::Cfssl { url, auth_key, trust } => {

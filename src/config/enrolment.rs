@@ -68,6 +68,8 @@ pub enum Protocol {
         trust: PathBuf,
         /// Our own credential.
         client: Option<ClientCredential>,
+        /// HTTP basic authentication, beside or instead of it.
+        basic: Option<BasicCredential>,
     },
     /// A program: CSR (PEM) on standard input, certificate (PEM) on standard output.
     Command {
@@ -94,6 +96,15 @@ pub struct ClientCredential {
     pub key: PathBuf,
     /// The label under which it is itself renewed (simplereenroll); `None`: watched only.
     pub profile: Option<String>,
+}
+
+/// HTTP basic authentication (RFC 7030 §3.2.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BasicCredential {
+    /// The user's name, without a colon (RFC 7617 §2).
+    pub user: String,
+    /// The file with the password in its first line, readable by its owner only.
+    pub password_file: PathBuf,
 }
 
 impl Default for Renewal {
@@ -196,7 +207,30 @@ fn est(s: &mut Section<'_>, base: &Path, out: &mut Collector) -> Option<Protocol
             None
         }
     };
-    Some(Protocol::Est { url: url?, trust: trust?, client })
+    let basic = basic(s, base, out);
+    Some(Protocol::Est { url: url?, trust: trust?, client, basic })
+}
+
+fn basic(s: &mut Section<'_>, base: &Path, out: &mut Collector) -> Option<BasicCredential> {
+    let user = s.optional("http_user", out, |n| match n.string()? {
+        text if text.is_empty() || text.contains(|c: char| c == ':' || c.is_control()) => {
+            Err("a user's name is not empty and has no colon (RFC 7617 §2)".to_owned())
+        }
+        text => Ok(text.to_owned()),
+    });
+    let password_file = s.optional("http_password_file", out, |n| path(n, base));
+    match (user, password_file) {
+        (Some(user), Some(password_file)) => Some(BasicCredential { user, password_file }),
+        (None, None) => None,
+        (Some(_), None) => {
+            s.fault("http_user", "http_password_file is missing beside it", out);
+            None
+        }
+        (None, Some(_)) => {
+            s.fault("http_password_file", "http_user is missing beside it", out);
+            None
+        }
+    }
 }
 
 fn cfssl(s: &mut Section<'_>, base: &Path, out: &mut Collector) -> Option<Protocol> {

@@ -14,7 +14,7 @@ mod response;
 mod sections;
 
 pub(crate) use enrolment::plain_name;
-pub use enrolment::{ClientCredential, Enrolment, Protocol, Renewal, Window};
+pub use enrolment::{BasicCredential, ClientCredential, Enrolment, Protocol, Renewal, Window};
 pub(crate) use fault::Lines;
 pub use fault::{Fault, Faults, Position};
 pub use quantity::{ByteSize, HumanDuration, NotAQuantity, Rate};

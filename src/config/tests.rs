@@ -233,6 +233,13 @@ fn faults_name_place_key_and_remedy() {
             ],
         ),
         (
+            "[enrolment.x]\nprotocol = \"est\"\nurl = \"https://h\"\ntrust = \"t\"\nhttp_user = \"a:b\"\nhttp_password_file = \"p\"",
+            &[
+                "5:13: enrolment.x.http_user: a user's name is not empty and has no colon (RFC 7617 §2)",
+                "6:22: enrolment.x.http_password_file: http_user is missing beside it",
+            ],
+        ),
+        (
             "[enrolment.x]\nprotocol = \"est\"\nurl = \"https://h\"\ntrust = \"t\"\nclient_key = \"k\"\nconnect_timeout = \"31s\"",
             &[
                 "5:14: enrolment.x.client_key: client_certificate is missing beside it",

@@ -17,14 +17,18 @@ pub fn build(name: &str, config: &config::Enrolment, clock: Arc<dyn Clock>) -> R
     Ok(match &config.protocol {
         Protocol::Local { ca_keys } => Arc::new(Local::new(name, ca_keys, clock)),
         Protocol::Command { command } => Arc::new(Command::new(name, command.clone(), config.timeout, max)),
-        Protocol::Est { url, trust, client } => {
+        Protocol::Est { url, trust, client, basic } => {
             let credential = client.as_ref().map(|c| {
                 let owner = format!("enrolment.{name}");
                 Arc::new(ClientCredential::new(owner, &c.certificate, &c.key, clock.clone()))
             });
             let tls = Tls::new(trust, credential, clock.clone());
             let client = Client::new(url.parse::<Url>()?, Some(tls), limits);
-            Arc::new(Est::new(name, client, config.timeout, clock))
+            let est = Est::new(name, client, config.timeout, clock);
+            match basic {
+                Some(basic) => Arc::new(est.with_basic(basic.clone())),
+                None => Arc::new(est),
+            }
         }
         Protocol::Cfssl { url, auth_key, trust } => {
             let tls = trust.as_ref().map(|trust| Tls::new(trust, None, clock.clone()));

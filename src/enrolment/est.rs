@@ -1,8 +1,9 @@
 //! Enrolment over Secure Transport (RFC 7030, RFC 8951).
 
 use super::{Enrolment, Failure, Kind, Order, Outcome, Purpose, Scope, Submitted, accept, answer, body};
-use crate::config::plain_name;
+use crate::config::{BasicCredential, plain_name};
 use crate::https::{Client, ClientCredential, Reply, Request};
+use crate::signer::files::read_key_file;
 use crate::time::{Clock, monotonic};
 use bytes::Bytes;
 use data_encoding::BASE64;
@@ -10,6 +11,7 @@ use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT}
 use http::{HeaderMap, Method, StatusCode};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use zeroize::Zeroizing;
 
 /// Characters of base64 to a line (RFC 2045 §6.8 allows 76). RFC 8951 §3.1 allows one long line, but older servers stop
 /// reading at 1024 characters.
@@ -19,7 +21,7 @@ const LINE: usize = 64;
 pub struct Est {
     name: String,
     client: Client,
-    basic: Option<HeaderValue>,
+    basic: Option<BasicCredential>,
     timeout: Duration,
     clock: Arc<dyn Clock>,
 }
@@ -30,14 +32,11 @@ impl Est {
         Est { name: name.into(), client, basic: None, timeout, clock }
     }
 
-    /// With HTTP basic authentication (RFC 7030 §3.2.3, RFC 7617) beside or instead of a client certificate.
+    /// With HTTP basic authentication (RFC 7030 §3.2.3, RFC 7617) beside or instead of a client certificate. The password is
+    /// read at each request.
     #[must_use]
-    pub fn with_basic(mut self, user: &str, password: &str) -> Self {
-        let value = format!("Basic {}", BASE64.encode(format!("{user}:{password}").as_bytes()));
-        self.basic = HeaderValue::try_from(value).ok().map(|mut value| {
-            value.set_sensitive(true);
-            value
-        });
+    pub fn with_basic(mut self, basic: BasicCredential) -> Self {
+        self.basic = Some(basic);
         self
     }
 
@@ -46,7 +45,7 @@ impl Est {
     pub async fn cacerts(&self, profile: &str, deadline: Instant) -> Result<Vec<Vec<u8>>, Failure> {
         let path = self.path(profile, "cacerts")?;
         let asked = format!("GET {path}");
-        let request = self.request(Method::GET, path, Bytes::new());
+        let request = self.request(Method::GET, path, Bytes::new())?;
         let reply = self.exchange(&request, deadline).await?;
         match reply.status {
             StatusCode::OK => body::certificates(&reply.body).map_err(|e| answer::of_body(&self.name, &asked, &e)),
@@ -61,7 +60,7 @@ impl Est {
         };
         let path = self.path(&order.profile, operation)?;
         let asked = format!("{operation} for {} (profile {}, order {})", order.issuer, order.profile, order.id);
-        let request = self.request(Method::POST, path, in_lines(&order.csr_der).into());
+        let request = self.request(Method::POST, path, in_lines(&order.csr_der).into())?;
         let reply = self.exchange(&request, deadline).await?;
         match reply.status {
             StatusCode::OK => match body::certificates(&reply.body) {
@@ -93,7 +92,7 @@ impl Est {
         Ok(format!("/.well-known/est/{profile}/{operation}"))
     }
 
-    fn request(&self, method: Method, path: String, body: Bytes) -> Request {
+    fn request(&self, method: Method, path: String, body: Bytes) -> Result<Request, Failure> {
         let mut fields = HeaderMap::new();
         fields.insert(ACCEPT, HeaderValue::from_static("application/pkcs7-mime"));
         fields.insert(USER_AGENT, HeaderValue::from_static(concat!("stillgood/", env!("CARGO_PKG_VERSION"))));
@@ -101,9 +100,29 @@ impl Est {
             fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/pkcs10"));
         }
         if let Some(basic) = &self.basic {
-            fields.insert(AUTHORIZATION, basic.clone());
+            fields.insert(AUTHORIZATION, self.authorization(basic)?);
         }
-        Request { method, path, fields, body }
+        Ok(Request { method, path, fields, body })
+    }
+
+    fn authorization(&self, basic: &BasicCredential) -> Result<HeaderValue, Failure> {
+        let unusable = |text: String| {
+            let text = format!("our password for enrolment.{}: {text}", self.name);
+            Failure::new(Scope::OwnCredential, Kind::Permanent, text)
+        };
+        let file = read_key_file(&basic.password_file).map_err(|e| unusable(e.to_string()))?;
+        let password = file.split(|b| matches!(b, b'\r' | b'\n')).next().unwrap_or_default();
+        if password.is_empty() {
+            return Err(unusable(format!("{}: its first line is empty", basic.password_file.display())));
+        }
+        let mut pair = Zeroizing::new(Vec::with_capacity(basic.user.len() + 1 + password.len()));
+        pair.extend_from_slice(basic.user.as_bytes());
+        pair.push(b':');
+        pair.extend_from_slice(password);
+        let value = Zeroizing::new(format!("Basic {}", BASE64.encode(&pair)));
+        let mut value = HeaderValue::from_str(&value).map_err(|e| unusable(e.to_string()))?;
+        value.set_sensitive(true);
+        Ok(value)
     }
 }
 

@@ -1,12 +1,14 @@
 //! The certificate by which we prove ourselves: watched, checked here before anyone is asked, replaced without a restart.
 
 use crate::signer::RsaPadding;
-use crate::signer::files::{load_pair, read_key_file};
+use crate::signer::files::{FileError, load_pair, read_key_file, write_key};
 use crate::time::{Clock, Timestamp};
 use crate::x509::{Certificate, pem};
 use arc_swap::ArcSwapOption;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
+use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -104,6 +106,34 @@ impl ClientCredential {
         self.newest(self.clock.now()).map(|loaded| loaded.certificate.clone())
     }
 
+    /// Puts a new certificate (PEM, a chain may follow) and its key (PKCS#8) in the place of the old ones. Both are on disk
+    /// under names of their own before the first is moved, so that after a crash at any point either the old pair is
+    /// there or the new one can be completed, which reading does.
+    pub fn install(&self, certificate_pem: &str, key_pkcs8: &[u8]) -> Result<(), CredentialError> {
+        let unusable = |reason: String| CredentialError::Unusable { owner: self.owner.clone(), reason };
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |e: std::io::Error| unusable(format!("{}: {e}", path.display()))
+        };
+        let (certificate, key) = (beside(&self.certificate), beside(&self.key));
+        match std::fs::remove_file(&key) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(&key)(e)),
+            _ => {}
+        }
+        write_key(&key, key_pkcs8).map_err(|e| unusable(e.to_string()))?;
+        let written = File::create(&certificate)
+            .and_then(|mut file| file.write_all(certificate_pem.as_bytes()).and_then(|()| file.sync_all()));
+        written.map_err(io(&certificate))?;
+        load_pair(&certificate, &key, RsaPadding::default()).map_err(|e| unusable(e.to_string()))?;
+        std::fs::rename(&certificate, &self.certificate).map_err(io(&self.certificate))?;
+        std::fs::rename(&key, &self.key).map_err(io(&self.key))?;
+        for path in [&self.certificate, &self.key] {
+            let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            File::open(directory).and_then(|d| d.sync_all()).map_err(io(directory))?;
+        }
+        Ok(())
+    }
+
     /// Whether it can be used now.
     pub fn check(&self) -> Result<(), CredentialError> {
         self.current().map(drop)
@@ -148,8 +178,17 @@ impl ClientCredential {
 
     fn load(&self, stamp: (Option<Stamp>, Option<Stamp>)) -> Result<Loaded, String> {
         // Says exactly what is wrong: mode, format, which key belongs to which certificate.
-        let (certificate, _) =
-            load_pair(&self.certificate, &self.key, RsaPadding::default()).map_err(|e| e.to_string())?;
+        let mut pair = load_pair(&self.certificate, &self.key, RsaPadding::default());
+        if let Err(FileError::Mismatch { .. }) = pair {
+            let new_key = beside(&self.key);
+            // An installation that a crash cut in two.
+            if load_pair(&self.certificate, &new_key, RsaPadding::default()).is_ok()
+                && std::fs::rename(&new_key, &self.key).is_ok()
+            {
+                pair = load_pair(&self.certificate, &self.key, RsaPadding::default());
+            }
+        }
+        let (certificate, _) = pair.map_err(|e| e.to_string())?;
         let bytes = std::fs::read(&self.certificate).map_err(|e| format!("{}: {e}", self.certificate.display()))?;
         let in_key = |e: &dyn std::fmt::Display| format!("{}: {e}", self.key.display());
         let mut chain = pem::decode(&bytes, &["CERTIFICATE", "X509 CERTIFICATE"]).map_err(|e| e.to_string())?;
@@ -168,6 +207,13 @@ impl ClientCredential {
         let certified = CertifiedKey::new(chain.into_iter().map(CertificateDer::from).collect(), key);
         Ok(Loaded { stamp, certificate, certified: Arc::new(certified) })
     }
+}
+
+/// The name under which a new file is written before it takes the place of the old one.
+fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    name.into()
 }
 
 /// What was read from the two files.
@@ -193,5 +239,61 @@ impl Stamp {
         let m = std::fs::metadata(path).ok()?;
         let (modified, changed) = ((m.mtime(), m.mtime_nsec()), (m.ctime(), m.ctime_nsec()));
         Some(Stamp { modified, changed, inode: m.ino(), len: m.len() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ocsp::Serial;
+    use crate::signer::{KeyKind, SigningKey};
+    use crate::time::ManualClock;
+    use crate::x509::issue::{CertificateSpec, name};
+    use std::time::Duration;
+
+    const NOW: Timestamp = Timestamp::from_unix(1_800_000_000);
+
+    fn pair(serial: u8) -> (String, Vec<u8>) {
+        let (key, pkcs8) = SigningKey::generate(KeyKind::EcdsaP256).unwrap();
+        let serial = Serial::from_unsigned(&[serial]).unwrap();
+        let to = NOW.plus(Duration::from_secs(86_400));
+        let der = CertificateSpec::ca(name(&[]), key.spki_der(), serial, NOW, to).sign(&key).unwrap();
+        (pem::encode("CERTIFICATE", &der), pkcs8.to_vec())
+    }
+
+    #[test]
+    fn an_installation_cut_in_two_at_any_point_leaves_one_whole_pair() {
+        let directory = tempfile::tempdir().unwrap();
+        let (certificate, key) = (directory.path().join("agent.pem"), directory.path().join("agent.key"));
+        let fresh = || ClientCredential::new("main", &certificate, &key, Arc::new(ManualClock::at(NOW)));
+        let serial = || fresh().certificate().unwrap().serial().to_string();
+        let ((old, old_key), (new, new_key)) = (pair(1), pair(2));
+        fresh().install(&old, &old_key).unwrap();
+        let running = fresh();
+        assert_eq!((serial(), running.check()), ("01".to_owned(), Ok(())));
+
+        // Before the first is moved: both new files are there and do no harm.
+        write_key(&beside(&key), &new_key).unwrap();
+        std::fs::write(beside(&certificate), &new).unwrap();
+        assert_eq!(serial(), "01");
+        // Between the two moves.
+        std::fs::rename(beside(&certificate), &certificate).unwrap();
+        assert_eq!(serial(), "02");
+        assert!(!beside(&key).exists());
+        // Once more, over what is there, seen by whoever has it in use.
+        let (newest, newest_key) = pair(3);
+        running.install(&newest, &newest_key).unwrap();
+        assert_eq!((running.certificate().unwrap().serial().to_string(), serial()), ("03".to_owned(), "03".to_owned()));
+    }
+
+    #[test]
+    fn a_pair_that_does_not_fit_is_not_installed() {
+        let directory = tempfile::tempdir().unwrap();
+        let (certificate, key) = (directory.path().join("agent.pem"), directory.path().join("agent.key"));
+        let credential = ClientCredential::new("main", &certificate, &key, Arc::new(ManualClock::at(NOW)));
+        let ((one, one_key), (two, _)) = (pair(1), pair(2));
+        credential.install(&one, &one_key).unwrap();
+        assert!(credential.install(&two, &one_key).unwrap_err().to_string().contains("not the private key"));
+        assert_eq!(credential.certificate().unwrap().serial().to_string(), "01");
     }
 }

@@ -254,9 +254,10 @@ fn enrolments(config: &Config, report: &mut Report) {
                 let program = command.first().map(Path::new);
                 program.filter(|p| p.is_absolute()).into_iter().collect()
             }
-            Protocol::Est { trust, client, .. } => {
+            Protocol::Est { trust, client, basic, .. } => {
                 let client = client.iter().flat_map(|c| [c.certificate.as_path(), c.key.as_path()]);
-                std::iter::once(trust.as_path()).chain(client).collect()
+                let password = basic.iter().map(|b| b.password_file.as_path());
+                std::iter::once(trust.as_path()).chain(client).chain(password).collect()
             }
             Protocol::Cfssl { auth_key, trust, .. } => {
                 std::iter::once(auth_key.as_path()).chain(trust.as_deref()).collect()

@@ -13,7 +13,9 @@ pub use certificate::CertificateSpec;
 pub use crl::{CrlEntry, CrlSpec};
 pub use extension::ExtensionSpec;
 pub use name::{Attribute, name};
-pub use request::{CertificationRequest, RequestError, certification_request, ocsp_signer_request};
+pub use request::{
+    CertificationRequest, RequestError, certification_request, ocsp_signer_request, reenrolment_request,
+};
 
 use super::{SignError, Signer};
 use crate::asn1::{put_header, put_tlv, tag, tlv};

@@ -5,7 +5,7 @@ use crate::asn1::{NotDer, Reader, put_tlv, tag, tlv, whole};
 use crate::x509::certificate::read_extension;
 use crate::x509::public_key::{PublicKeyKind, PublicKeyParts, bit_string};
 use crate::x509::verify::{VerifyError, verify};
-use crate::x509::{KeyUsage, SignError, Signer, oid, pem};
+use crate::x509::{Certificate, KeyUsage, SignError, Signer, oid, pem};
 
 /// The DER of a request for `subject` and the key of `spki`, signed by that key.
 pub fn certification_request(
@@ -35,6 +35,14 @@ pub fn ocsp_signer_request(subject: &[u8], spki: &[u8], key: &dyn Signer) -> Res
         ExtensionSpec::nocheck(),
     ];
     certification_request(subject, spki, &extensions, key)
+}
+
+/// A request to replace `current` under a new key, that of `spki`: the same subject and the same subjectAltName, as
+/// simplereenroll wants it (RFC 7030 §4.2.2). What else the certificate has is for the CA to put there again.
+pub fn reenrolment_request(current: &Certificate, spki: &[u8], key: &dyn Signer) -> Result<Vec<u8>, SignError> {
+    let names = current.extension(oid::SUBJECT_ALT_NAME);
+    let extensions: Vec<_> = names.iter().map(|e| ExtensionSpec::new(e.oid, e.critical, e.value.to_vec())).collect();
+    certification_request(current.subject_der(), spki, &extensions, key)
 }
 
 /// A request that was read and whose own signature was verified.
@@ -140,7 +148,7 @@ fn requested_extensions(attributes: &[u8]) -> Result<Vec<ExtensionSpec>, NotDer>
 mod tests {
     use super::*;
     use crate::signer::{KeyKind, SigningKey};
-    use crate::x509::issue::{Attribute, name};
+    use crate::x509::issue::{Attribute, CertificateSpec, name};
 
     #[test]
     fn a_request_is_read_back_with_what_it_asks_for() {
@@ -154,6 +162,24 @@ mod tests {
         assert!(request.extensions.contains(&ExtensionSpec::ocsp_signing()));
         assert!(request.extensions.contains(&ExtensionSpec::nocheck()));
         assert!(request.extensions.contains(&ExtensionSpec::key_usage(KeyUsage::DIGITAL_SIGNATURE)));
+    }
+
+    #[test]
+    fn a_reenrolment_asks_for_the_same_names_under_the_new_key() {
+        let (ca_key, _) = SigningKey::generate(KeyKind::EcdsaP256).unwrap();
+        let (new, _) = SigningKey::generate(KeyKind::EcdsaP256).unwrap();
+        let serial = crate::ocsp::Serial::from_unsigned(&[1]).unwrap();
+        let (from, to) = (crate::time::Timestamp::EPOCH, crate::time::Timestamp::MAX);
+        let subject = name(&[(Attribute::CommonName, "agent")]);
+        let spec = CertificateSpec::ca(subject.clone(), ca_key.spki_der(), serial, from, to);
+        let names = ExtensionSpec::dns_names(&["agent.example"]);
+        for (spec, names) in [(spec.clone(), vec![]), (spec.with(names.clone()), vec![names])] {
+            let current = spec.issue(&ca_key).unwrap();
+            let der = reenrolment_request(&current, &new.spki_der(), &new).unwrap();
+            let request = CertificationRequest::from_pem_or_der(&der).unwrap();
+            assert_eq!((request.subject, request.extensions), (subject.clone(), names));
+            assert_eq!(request.spki, new.spki_der());
+        }
     }
 
     #[test]
