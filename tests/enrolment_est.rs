@@ -117,6 +117,17 @@ fn a_signer_is_issued_over_mutual_tls_and_the_connection_is_used_again() {
 }
 
 #[test]
+fn a_connection_that_the_server_closed_meanwhile_costs_nothing() {
+    let bench = Bench::new();
+    bench.server.set(LABEL, Mode::OkAndClose);
+    for n in 1..=3 {
+        accept(&bench.order, &bench.issued()).unwrap();
+        eventually(LONG, "the server has closed", || bench.server.open() == 0);
+        assert_eq!((bench.server.asked(LABEL), bench.server.accepted()), (n, n as u64));
+    }
+}
+
+#[test]
 fn every_misbehaviour_has_its_exact_classification_and_costs_one_bounded_attempt() {
     use {Kind::*, Scope::*};
     let bench = Bench::with(Arc::new(SystemClock), TIMEOUT);

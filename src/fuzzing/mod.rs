@@ -7,6 +7,7 @@
 mod crl;
 mod get_path;
 mod index_txt;
+mod pkcs7;
 mod renewal;
 mod request;
 mod segment;
@@ -15,6 +16,7 @@ mod template;
 pub use crl::crl;
 pub use get_path::get_path;
 pub use index_txt::index_txt;
+pub use pkcs7::pkcs7;
 pub use renewal::renewal;
 pub use request::request;
 pub use segment::segment;
@@ -28,6 +30,7 @@ pub const TARGETS: &[Target] = &[
     ("crl", crl),
     ("get_path", get_path),
     ("index_txt", index_txt),
+    ("pkcs7", pkcs7),
     ("renewal", renewal),
     ("request", request),
     ("segment", segment),

@@ -127,6 +127,7 @@ fn misbehave(
             let bag = pkcs7::certs_only(&certificates.iter().map(Vec::as_slice).collect::<Vec<_>>());
             reply(stream, "200 OK", &[("Content-Type", "application/pkcs7-mime")], &bag)
         }
+        Mode::OkAndClose => issued(stream, &shared.issue(label, csr, mode)).map(|_| false),
         Mode::Later(after, _) => reply(stream, "202 Accepted", &[("Retry-After", after)], b""),
         Mode::Garbage => reply(stream, "200 OK", &[], &[0x30, 0x82, 0xff, 0xff, 1, 2, 3]),
         Mode::Html => {

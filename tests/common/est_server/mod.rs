@@ -33,6 +33,8 @@ pub enum Mode {
     Slow(Duration),
     /// Issues, and sends the chain first, in DER without base64.
     ChainFirstInDer,
+    /// Issues, and ends the connection without having said so.
+    OkAndClose,
     /// 202 with this Retry-After for so many requests, then issues.
     Later(&'static str, usize),
     /// A certificate for another key.
