@@ -41,7 +41,7 @@ const MAY_KNOW: &[(&str, &[&str], &str)] = &[
     ("registry", &["config", "ocsp", "time", "x509"], "says which issuers there are; does nothing with them"),
     (
         "responder",
-        &["endpoint", "ocsp", "presign", "signer", "status", "store", "time", "x509"],
+        &["client", "endpoint", "ocsp", "presign", "signer", "status", "store", "time", "x509"],
         "wires the parts; embedders use it without files, so it knows no configuration and no registry",
     ),
     ("admin", &["endpoint", "presign", "registry", "responder", "time"], "reads reports; nobody but cli imports it"),

@@ -15,5 +15,5 @@ mod work;
 pub use demand::{Demand, DemandSettings, DemandStats, Outcome, SignedAnswer};
 pub use engine::{PresignSettings, PresignStats, Presigner};
 pub use issuer::{ActiveSigner, Issuer, IssuerSettings, View};
-pub use sign::SignFault;
+pub use sign::{SignFault, trial};
 pub use table::{Difference, Table, Unlisted, Verdict};

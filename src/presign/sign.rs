@@ -2,11 +2,12 @@
 
 use super::issuer::{ActiveSigner, Issuer, View};
 use super::schedule::{CannotDate, Dates};
-use crate::ocsp::{CertStatus, HashAlgorithm, Single, Template, TemplateSpec, archive_cutoff_extension};
+use crate::ocsp::{CertStatus, HashAlgorithm, Serial, Single, Template, TemplateSpec, archive_cutoff_extension};
 use crate::signer::SignError;
 use crate::store::{Keys, KeysError, Part, Segment, SegmentError, SegmentMeta, hash};
 use crate::time::Timestamp;
 use bytes::Bytes;
+use std::sync::Arc;
 
 /// Why entries were not signed.
 #[derive(Debug, thiserror::Error)]
@@ -71,6 +72,25 @@ pub fn segment(
         settings: view.settings.fingerprint(),
     };
     Ok(Segment::new(meta, template, keys, Bytes::from(signatures))?)
+}
+
+/// The DER of a response that `signer` would give, for a serial that is served to nobody: to be verified before the signer is taken
+/// into use.
+pub fn trial(
+    issuer: &Issuer,
+    signer: Arc<ActiveSigner>,
+    serial: Serial,
+    algorithm: HashAlgorithm,
+    now: Timestamp,
+) -> Result<Vec<u8>, SignFault> {
+    let view = View { signer: Some(signer), ..(*issuer.view()).clone() };
+    let keys = Keys::build(&[(serial, CertStatus::Good)])?;
+    let segment = segment(issuer, &view, algorithm, Part::Overlay, keys, 0, now, || Ok(()))?;
+    let mut response = Vec::new();
+    if let Some(hit) = segment.find(&serial, hash(&serial)) {
+        segment.write_response(&serial, hit, &mut response);
+    }
+    Ok(response)
 }
 
 /// Where each signing is recorded (CA/B BR §5.4.1), at the level `debug`: one event for a segment, one for an answer on demand.

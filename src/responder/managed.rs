@@ -2,8 +2,9 @@
 
 use super::report::{IssuerReport, SignerReport, SourceSummary};
 use super::spec::IssuerSpec;
-use crate::ocsp::Profile;
-use crate::presign::{ActiveSigner, Issuer, Presigner, Table};
+use crate::client;
+use crate::ocsp::{HashAlgorithm, Profile};
+use crate::presign::{self, ActiveSigner, Issuer, Presigner, Table};
 use crate::signer::{check, files};
 use crate::status::{self, SourceFacts, StatusSet, Watch};
 use crate::time::Timestamp;
@@ -170,6 +171,8 @@ impl Managed {
             files::load_pair(&files.certificate, &files.key, files.padding).map_err(|error| error.to_string())?;
         let facts = check::check(&self.spec.certificate, &certificate, &key, self.spec.settings.profile, now)
             .map_err(|refused| format!("{}: {refused}", files.certificate.display()))?;
+        let signer = Arc::new(ActiveSigner::new(Arc::new(key), certificate.clone(), &self.spec.certificate));
+        self.try_out(&signer, now).map_err(|fault| format!("{}: {fault}", files.certificate.display()))?;
         for warning in &facts.warnings {
             tracing::warn!(issuer = self.spec.id, certificate = %files.certificate.display(), "{warning}");
         }
@@ -185,9 +188,22 @@ impl Managed {
         tracing::info!(issuer = self.spec.id, serial = report.serial, not_after = %report.not_after, "signer in use");
         self.signer_report = Some(report);
         self.signer_profile = Some(self.spec.settings.profile);
-        let signer = ActiveSigner::new(Arc::new(key), certificate, &self.spec.certificate);
-        presigner.set_signer(&self.issuer, Some(Arc::new(signer)));
+        presigner.set_signer(&self.issuer, Some(signer));
         Ok(())
+    }
+
+    /// Signs a response and reads it as a strict client would, along a path that shares nothing with the one that signs.
+    fn try_out(&self, signer: &Arc<ActiveSigner>, now: Timestamp) -> Result<(), String> {
+        let (hash, serial) = (HashAlgorithm::Sha256, self.spec.certificate.serial());
+        let response = presign::trial(&self.issuer, signer.clone(), serial, hash, now).map_err(|e| e.to_string())?;
+        let asked = client::Asked { hash, serial, nonce: None };
+        match client::verify(&response, &asked, &self.spec.certificate, now, client::DEFAULT_SKEW) {
+            Ok(_) => Ok(()),
+            Err(flaws) => {
+                let flaws: Vec<String> = flaws.iter().map(ToString::to_string).collect();
+                Err(format!("a test response does not verify: {}", flaws.join("; ")))
+            }
+        }
     }
 
     fn read_status(&mut self, presigner: &Presigner, now: Timestamp) -> Result<(), String> {
