@@ -38,6 +38,11 @@ const MAY_KNOW: &[(&str, &[&str], &str)] = &[
         &["config", "https", "ocsp", "signer", "time", "x509"],
         "asks a CA once; when to ask, and what becomes of the answer, is for others",
     ),
+    (
+        "renewal",
+        &["config", "ocsp", "registry", "time"],
+        "decides when a signer is asked for; a driver does the asking",
+    ),
     ("registry", &["config", "ocsp", "time", "x509"], "says which issuers there are; does nothing with them"),
     (
         "responder",
@@ -45,7 +50,11 @@ const MAY_KNOW: &[(&str, &[&str], &str)] = &[
         "wires the parts; embedders use it without files, so it knows no configuration and no registry",
     ),
     ("admin", &["endpoint", "presign", "registry", "responder", "time"], "reads reports; nobody but cli imports it"),
-    ("fuzzing", &["asn1", "ocsp", "status", "store", "time", "x509"], "bodies of fuzz targets"),
+    (
+        "fuzzing",
+        &["asn1", "config", "ocsp", "registry", "renewal", "status", "store", "time", "x509"],
+        "bodies of fuzz targets",
+    ),
     (
         "cli",
         &[

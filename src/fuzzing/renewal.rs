@@ -237,7 +237,7 @@ impl World {
         let (slot, order, step) = self.asked.remove(usize::from(arg) % self.asked.len());
         let how = arg / 8;
         let failure = |scope, kind| {
-            let retry_after = (how % 2 == 0).then(|| Duration::from_secs(u64::from(how) * 10_000));
+            let retry_after = how.is_multiple_of(2).then(|| Duration::from_secs(u64::from(how) * 10_000));
             Failure { retry_after, ..Failure::new(scope, kind, "a failure") }
         };
         let scopes = [Scope::Item, Scope::Issuer, Scope::Endpoint, Scope::OwnCredential, Scope::Local];
@@ -265,7 +265,7 @@ impl World {
             }
             Step::Verify => {
                 // Some CAs issue what is due at once.
-                let life = self.new_life(&slot, -600, if how % 4 == 0 { 3_600 } else { 40 * DAY });
+                let life = self.new_life(&slot, -600, if how.is_multiple_of(4) { 3_600 } else { 40 * DAY });
                 Event::Verified { slot: slot.clone(), order, life }
             }
             Step::Stage => Event::Staged { slot: slot.clone(), order },

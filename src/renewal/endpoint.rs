@@ -162,8 +162,7 @@ impl Endpoint {
     /// slots have met with silence without one answer between.
     pub(super) fn unanswered(&mut self, slot: &SlotId, limits: &Limits) -> bool {
         self.silent.insert(slot.clone());
-        let silent = self.failures > 0 || self.silent.len() >= limits.breaker_failures as usize;
-        silent
+        self.failures > 0 || self.silent.len() >= limits.breaker_failures as usize
     }
 
     /// The service itself failed a request that was sent at `sent`. `true`: the breaker opens.

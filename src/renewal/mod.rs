@@ -16,9 +16,6 @@ mod record;
 mod schedule;
 mod slot;
 mod snapshot;
-#[cfg(test)]
-mod tests;
-
 pub use self::core::Core;
 pub use count::DayCount;
 pub use event::{
@@ -34,3 +31,6 @@ pub use record::{EndpointRecord, Record, SlotRecord};
 pub use schedule::{Schedule, SignerLife};
 pub use slot::{Hold, Order, Park, Phase, Standing};
 pub use snapshot::{EndpointView, SlotView, Snapshot};
+
+#[cfg(test)]
+mod tests;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 /// One entry of the ledger; a later one of the same [`Record::key`] replaces an earlier one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[allow(clippy::large_enum_variant, reason = "slots are nearly all of the records; boxing them would cost every one")]
 pub enum Record {
     /// Of a slot.
     Slot(SlotRecord),
