@@ -285,7 +285,7 @@ impl Shared {
         let cached = self.cache.get(&cache_key(request, &issuer)?)?;
         let decision = decisions.first()?;
         (cached.answer.status == decision.status
-            && now < cached.answer.refresh_at
+            && (cached.answer.this_update..cached.answer.refresh_at).contains(&now)
             && cached.settings == issuer.view().settings.fingerprint())
         .then(|| {
             self.cached.fetch_add(1, Ordering::Relaxed);
