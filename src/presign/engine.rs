@@ -12,11 +12,14 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 /// Changes signed together in one overlay segment: at most a few tens of milliseconds of work.
 pub(super) const CHANGES_PER_SEGMENT: usize = 1024;
 /// A slice of which more than this share changed is signed anew as a whole, beside what must go out at once.
 const RESIGN_SHARE: usize = 4;
+/// How long the segments of an issuer that has been taken out are kept, should it come back.
+const KEEP_LEFT_BEHIND: Duration = Duration::from_secs(30 * 86_400);
 /// One of so many threads stays when everything has been signed once.
 const BACKGROUND_SHARE: usize = 4;
 
@@ -160,6 +163,14 @@ impl Presigner {
             held.issuer.remove();
         }
         state.queue.retain(|key| &*key.issuer != id);
+    }
+
+    /// Removes what issuers left on disk that have been gone for long.
+    pub fn sweep(&self) {
+        if let Some(dir) = &self.shared.segments {
+            let keep: Vec<_> = self.shared.lock().issuers.values().map(|held| *held.issuer.key_id()).collect();
+            dir.sweep(&keep, self.shared.clock.now().minus(KEEP_LEFT_BEHIND));
+        }
     }
 
     /// Takes a signer into use, or leaves the issuer without one. What the one before it signed is served on; slices that

@@ -216,6 +216,7 @@ impl Inner {
         for id in before.into_keys() {
             self.presigner.remove(&id);
         }
+        self.presigner.sweep();
         // What a warm start brought back is served before any source is read.
         self.store.set_routes(Routes::new(issuers.iter().map(|managed| managed.issuer().slot().clone()).collect()));
         self.demand.set_issuers(issuers.iter().map(|managed| managed.issuer().clone()));

@@ -11,6 +11,8 @@
 use super::map::map;
 use super::segment::{Part, Segment, SegmentError};
 use crate::ocsp::HashAlgorithm;
+use crate::time::Timestamp;
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -133,6 +135,23 @@ impl SegmentDir {
         (segments, refused)
     }
 
+    /// Removes the directories of issuers that are not in `keep`, unless a file in them was written after `since`: an issuer that
+    /// is taken out by mistake finds its segments again.
+    pub fn sweep(&self, keep: &[[u8; 32]], since: Timestamp) {
+        use std::os::unix::fs::MetadataExt;
+        let kept: HashSet<PathBuf> = keep.iter().map(|key| self.issuer_dir(key)).collect();
+        let Ok(entries) = fs::read_dir(&self.root) else { return };
+        for dir in entries.flatten().map(|entry| entry.path()).filter(|dir| !kept.contains(dir)) {
+            let Ok(files) = fs::read_dir(&dir) else { continue };
+            let files: Vec<_> = files.flatten().collect();
+            let is_old = |file: &fs::DirEntry| file.metadata().is_ok_and(|metadata| metadata.mtime() < since.unix());
+            if files.iter().all(is_old) {
+                files.iter().for_each(|file| self.remove(&file.path()));
+                let _ = fs::remove_dir(&dir); // not if something else lies there
+            }
+        }
+    }
+
     /// Removes a file that has been superseded.
     pub fn remove(&self, path: &Path) {
         let _ = fs::remove_file(path);
@@ -182,6 +201,18 @@ pub(crate) fn create_private(dir: &Path) -> io::Result<()> {
 mod tests {
     use super::super::segment::tests::segment;
     use super::*;
+
+    #[test]
+    fn what_an_issuer_left_that_is_gone_is_removed_when_it_is_old() {
+        let tmp = tempfile::tempdir().unwrap();
+        let dir = SegmentDir::new(tmp.path().join("segments"));
+        let (path, _) = dir.write(&segment(5, false)).unwrap();
+        dir.sweep(&[[9; 32]], Timestamp::MAX);
+        dir.sweep(&[], Timestamp::from_unix(1_000_000));
+        assert!(path.exists(), "kept, and young");
+        dir.sweep(&[[8; 32]], Timestamp::MAX);
+        assert!(!path.exists() && !path.parent().unwrap().exists());
+    }
 
     #[test]
     fn what_was_written_is_mapped_again_and_the_damaged_file_is_named() {
