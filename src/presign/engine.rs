@@ -246,6 +246,11 @@ impl Presigner {
         self.shared.lock().issuers.get(id).and_then(|held| held.fault.clone())
     }
 
+    /// Signatures made since the start.
+    pub fn signed(&self) -> u64 {
+        self.shared.signed.load(Ordering::Relaxed)
+    }
+
     /// Counters of this moment.
     pub fn stats(&self) -> PresignStats {
         let now = self.shared.clock.now();

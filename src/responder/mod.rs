@@ -32,7 +32,7 @@ use managed::Managed;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -93,6 +93,7 @@ pub(crate) struct Inner {
     reports: ArcSwap<Vec<IssuerReport>>,
     last_pass: ArcSwap<Option<Timestamp>>,
     unsettled: AtomicU32,
+    signed_before: AtomicU64,
     stop: Mutex<bool>,
     wake: Condvar,
 }
@@ -115,6 +116,7 @@ impl Responder {
             reports: ArcSwap::default(),
             last_pass: ArcSwap::default(),
             unsettled: AtomicU32::new(0),
+            signed_before: AtomicU64::new(0),
             stop: Mutex::new(false),
             wake: Condvar::new(),
         });
@@ -237,12 +239,14 @@ impl Inner {
         if !issuers.is_empty() {
             self.presigner.mark_begun();
         }
-        self.settle(read);
+        let signed = self.presigner.signed();
+        let has_signed = self.signed_before.swap(signed, Ordering::Relaxed) != signed;
+        self.settle(read || has_signed);
         self.publish_reports(&issuers);
         self.last_pass.store(Arc::new(Some(now)));
     }
 
-    /// Gives back the memory that reading took. mimalloc returns large blocks to the system a while after they were freed, but
+    /// Gives back the memory that reading and signing took. mimalloc returns large blocks to the system a while after they were freed, but
     /// only when another large block is asked for or freed, which may be a day later: so one is asked for, never touched, and
     /// freed again.
     fn settle(&self, read: bool) {
