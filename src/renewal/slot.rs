@@ -250,6 +250,8 @@ impl Slot {
         Slot {
             mark: record.mark,
             phase,
+            // The alarm was raised when it was parked.
+            alarmed: matches!(record.hold, Hold::Parked { .. }),
             hold: record.hold,
             forced: record.forced,
             failures: record.failures,

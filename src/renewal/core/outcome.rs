@@ -224,6 +224,8 @@ impl Core {
         let seed = self.node.mix("endpoint").octets(endpoint_id.as_str().as_bytes()).number(now.unix().unsigned_abs());
         let own_slack = self.slack(id, now);
         let limits = self.limits.clone();
+        // A slot that fails anyway says nothing new about its endpoint by failing again.
+        let fresh = self.slots.get(id).is_some_and(|s| s.failures == 0);
         let Some(endpoint) = self.endpoints.get_mut(endpoint_id) else { return };
         let waiting = endpoint.queue.first().map_or(own_slack, |rank| rank.deadline.since(now).min(own_slack));
         let trouble =
@@ -241,7 +243,8 @@ impl Core {
             }
             (Scope::Item | Scope::Issuer, Kind::Unknown) => {
                 // One that hangs is its own trouble; several in a row, without one answer between, are the service's.
-                if endpoint.unanswered(id, &limits)
+                if fresh
+                    && endpoint.unanswered(id, &limits)
                     && endpoint.failed(&trouble("several requests in a row went unanswered"), sent, &limits, now)
                 {
                     alarm = Some("the breaker opens: several requests in a row went unanswered".to_owned());
