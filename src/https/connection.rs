@@ -76,6 +76,8 @@ impl Connection {
 
     /// Whether another request can be sent; looks whether the server has closed it.
     pub(super) async fn is_usable(&mut self) -> bool {
+        // Lets the event loop look at its sockets: what came while the connection lay idle is not known before that.
+        tokio::task::yield_now().await;
         if let Some(driver) = &mut self.driver {
             let ended = poll_fn(|cx| Poll::Ready(driver.as_mut().poll(cx).is_ready())).await;
             if ended {
@@ -141,7 +143,10 @@ fn what(error: &hyper::Error) -> Cause {
     let mut text = error.to_string();
     while let Some(e) = source {
         if let Some(io) = e.downcast_ref::<io::Error>() {
-            return tls::cause(io).unwrap_or_else(|| Cause::Broken(io.to_string()));
+            return tls::cause(io).unwrap_or_else(|| match io.kind() {
+                io::ErrorKind::UnexpectedEof => Cause::Broken("the server closed it".to_owned()),
+                _ => Cause::Broken(io.to_string()),
+            });
         }
         text = format!("{text}: {e}");
         source = e.source();
