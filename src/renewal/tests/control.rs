@@ -174,7 +174,7 @@ fn the_impact_of_a_registry_is_told_before_it_is_used() {
     next.issuers[1].profile = "another".to_owned();
     next.issuers.extend([spec(20), spec(21)]);
     let impact = s.core.impact(&next, s.now);
-    let sizes = [&impact.added, &impact.removed, &impact.stopped, &impact.moved].map(|set| set.len());
+    let sizes = [&impact.added, &impact.removed, &impact.stopped, &impact.moved].map(std::collections::BTreeSet::len);
     assert_eq!((sizes, impact.known, impact.changed()), ([2, 1, 1, 1], 10, 5));
     assert!((impact.share() - 0.5).abs() < 1e-9);
     assert_eq!(impact.requests, 3);
