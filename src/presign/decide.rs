@@ -40,8 +40,7 @@ pub(super) fn decide(
     now: Timestamp,
 ) -> Result<(Arc<Issuer>, Vec<Decision>), ErrorStatus> {
     let candidates = |id: &CertId<'_>| -> Vec<Arc<Issuer>> {
-        let slots = routes.candidates(id).filter(|slot| !slot.live().policy.retired);
-        slots.filter_map(|slot| issuers.get(slot.id()).cloned()).collect()
+        routes.candidates(id).filter_map(|slot| issuers.get(slot.id()).cloned()).collect()
     };
     // Where two records name the same CA, the first one that knows the serial speaks.
     let first = candidates(&request.first);

@@ -2,7 +2,7 @@
 
 use super::budget::Budget;
 use super::decide::{Decision, decide};
-use super::issuer::Issuer;
+use super::issuer::{Issuer, IssuerSettings};
 use super::sign::{record, template};
 use crate::ocsp::{CertStatus, ErrorStatus, HashAlgorithm, Request, Serial, Single, SingleCertId, nonce_extension};
 use crate::store::Store;
@@ -110,7 +110,7 @@ struct CacheKey {
 #[derive(Clone)]
 struct Cached {
     answer: SignedAnswer,
-    settings: u64,
+    settings: Arc<IssuerSettings>,
 }
 
 struct Job {
@@ -286,11 +286,11 @@ impl Shared {
         let decision = decisions.first()?;
         (cached.answer.status == decision.status
             && (cached.answer.this_update..cached.answer.refresh_at).contains(&now)
-            && cached.settings == issuer.view().settings.fingerprint())
-        .then(|| {
-            self.cached.fetch_add(1, Ordering::Relaxed);
-            Outcome::Shared(cached.answer)
-        })
+            && cached.settings == issuer.view().settings)
+            .then(|| {
+                self.cached.fetch_add(1, Ordering::Relaxed);
+                Outcome::Shared(cached.answer)
+            })
     }
 
     fn sign(&self, request: &Request<'_>, now: Timestamp) -> Outcome {
@@ -312,7 +312,7 @@ impl Shared {
         }
         // Whoever comes second for the same answer waits for the first one's signature.
         self.cache.invalidate(&key);
-        let settings = issuer.view().settings.fingerprint();
+        let settings = issuer.view().settings.clone();
         let signed = self.cache.try_get_with(key, || {
             self.sign_now(request, &issuer, &decisions, None, now).map(|answer| Cached { answer, settings })
         });

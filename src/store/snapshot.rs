@@ -45,8 +45,6 @@ pub struct Live {
 /// What to do where no signed answer lies ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
-    /// Answer nothing at all: the issuer is retired.
-    pub retired: bool,
     /// Echo nonces whose octets have a length in this range, which takes live signing (RFC 9654); `None` ignores all.
     pub nonces: Option<(usize, usize)>,
     /// Whether a serial that is not held ready may be signed for on demand.
@@ -99,16 +97,13 @@ impl Store {
     pub fn answer(&self, request: &Request<'_>, now: Timestamp, out: &mut Vec<u8>) -> Lookup {
         let routes = self.routes.load();
         if request.count > 1 {
-            let known = routes.candidates(&request.first).any(|slot| !slot.live.load().policy.retired);
+            let known = routes.candidates(&request.first).next().is_some();
             return if known { Lookup::OnDemand } else { Lookup::NotHere };
         }
         let h = hash(&request.first.serial);
         let mut verdict = Lookup::NotHere;
         for slot in routes.candidates(&request.first) {
             let live = slot.live.load();
-            if live.policy.retired {
-                continue;
-            }
             if live.policy.echoes_nonce_of(request) {
                 return Lookup::OnDemand;
             }
