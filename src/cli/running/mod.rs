@@ -1,0 +1,149 @@
+//! A running service: state directory, registry, responder, listeners, signals.
+
+mod progress;
+mod registry;
+mod service;
+mod signals;
+
+use self::registry::Registry;
+use self::service::Service;
+use self::signals::{Signal, Signals};
+use super::sync;
+use crate::admin;
+use crate::config::Config;
+use crate::endpoint::{self, Handle, Server, Settings};
+use crate::responder::{Responder, ResponderSettings};
+use crate::status::Watch;
+use crate::time::{Clock, SystemClock};
+use arc_swap::ArcSwap;
+use std::fs::File;
+use std::io::IsTerminal;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long requests in progress have when the service stops or its listeners are replaced.
+const GRACE: Duration = Duration::from_secs(10);
+/// How often the registry file is looked at for a change.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// How to run.
+pub(super) struct Options<'a> {
+    /// Show progress of the first signing on a terminal.
+    pub(super) progress: bool,
+    /// Called once, when requests are being answered, with the addresses of the endpoint and of the admin listener.
+    pub(super) started: Option<&'a Started>,
+}
+
+/// Is told the addresses of the endpoint and of the admin listener.
+pub(super) type Started = dyn Fn(&[SocketAddr], Option<SocketAddr>);
+
+/// Serves until it is told to stop.
+pub(super) fn run(config: Config, options: &Options<'_>) -> Result<(), String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("the system gives no event queue: {error}"))?;
+    runtime.block_on(serve(config, options))
+}
+
+async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
+    // First of all: a HUP during the start must not end the process.
+    let mut signals = Signals::new()?;
+    let _lock = lock(&config.state_dir)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let responder = Responder::start(ResponderSettings {
+        state_dir: Some(config.state_dir.clone()),
+        presign_workers: config.presign.workers,
+        background_nice: i32::from(config.presign.background_nice),
+        demand: sync::demand(&config),
+        clock: clock.clone(),
+    });
+    let mut registry = Registry::open(&config, clock.clone())?;
+
+    let status = Arc::new(ArcSwap::from_pointee(admin::RegistryView::default()));
+    registry.follow(&responder, &status, true);
+    let endpoint = listen(&config, &responder, false)?;
+    let addresses = endpoint.addresses().to_vec();
+    let admin_state =
+        Arc::new(admin::State::new(responder.clone(), endpoint.stats().clone(), status.clone(), clock.clone()));
+    for address in &addresses {
+        tracing::info!("answering OCSP requests on http://{address}/");
+    }
+    let config_watch = Watch::new([config.file.clone()]);
+    let shown = responder.clone();
+    let mut service = Service {
+        config,
+        config_watch,
+        responder,
+        registry,
+        endpoint: Some(endpoint),
+        admin: None,
+        admin_state,
+        status,
+    };
+    // Whoever cannot be looked at answers all the same.
+    if let Err(error) = service.start_admin() {
+        tracing::error!("{error}; requests are answered without it, and it is tried again");
+    }
+    let mut look = tokio::time::interval(LOOK);
+    let progress = async {
+        if options.progress && std::io::stderr().is_terminal() {
+            progress::show_progress(&shown).await;
+        }
+    };
+    tokio::pin!(progress);
+    let mut is_starting = true;
+    loop {
+        tokio::select! {
+            () = &mut progress, if is_starting => {
+                is_starting = false;
+                if let Some(started) = options.started {
+                    started(&addresses, service.admin.as_ref().map(admin::AdminHandle::address));
+                }
+            }
+            _ = look.tick() => service.look(),
+            signal = signals.next() => match signal {
+                Signal::Reload => service.reload(),
+                Signal::Stop(name) => {
+                    tracing::info!("{name}: stopping; requests in progress are answered");
+                    break;
+                }
+            }
+        }
+    }
+    if let Some(endpoint) = service.endpoint.take() {
+        let _ = tokio::task::spawn_blocking(move || endpoint.shutdown(GRACE)).await;
+    }
+    Ok(())
+}
+
+fn listen(config: &Config, responder: &Responder, share_port: bool) -> Result<Handle, String> {
+    let settings = Settings {
+        listen: config.endpoint.listen.clone(),
+        workers: config.endpoint.workers,
+        share_port,
+        ..Settings::default()
+    };
+    Server::start(&service(config, responder)?, settings).map_err(|error| error.to_string())
+}
+
+fn service(config: &Config, responder: &Responder) -> Result<endpoint::Service, String> {
+    Ok(responder.service().with_mounts(sync::mounts(config)?).with_limits(sync::limits(config)))
+}
+
+/// One process at a time may use a state directory: two would renew the same signers and overwrite each other's segments.
+fn lock(state_dir: &Path) -> Result<File, String> {
+    let say = |what: &str, error: &dyn std::fmt::Display| format!("state_dir {}: {what}: {error}", state_dir.display());
+    crate::store::create_private(state_dir).map_err(|e| say("cannot be made", &e))?;
+    let file = File::create(state_dir.join("lock")).map_err(|e| say("cannot be written to", &e))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(format!(
+            "state_dir {} is in use by another process; stop that one, or give this one a state_dir of its own",
+            state_dir.display()
+        )),
+        Err(std::fs::TryLockError::Error(e)) => Err(say("cannot be locked", &e)),
+    }
+}

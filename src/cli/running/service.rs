@@ -1,0 +1,103 @@
+//! What changes while a service runs: its configuration, its files, its listeners.
+
+use super::registry::Registry;
+use super::{GRACE, listen, service};
+use crate::admin;
+use crate::config::Config;
+use crate::endpoint::Handle;
+use crate::responder::Responder;
+use crate::status::Watch;
+use arc_swap::ArcSwap;
+use std::sync::Arc;
+
+/// What runs, and what it was configured by.
+pub(super) struct Service {
+    pub(super) config: Config,
+    pub(super) config_watch: Watch,
+    pub(super) responder: Responder,
+    pub(super) registry: Registry,
+    pub(super) endpoint: Option<Handle>,
+    pub(super) admin: Option<admin::AdminHandle>,
+    pub(super) admin_state: Arc<admin::State>,
+    pub(super) status: Arc<ArcSwap<admin::RegistryView>>,
+}
+
+impl Service {
+    pub(super) fn start_admin(&mut self) -> Result<(), admin::AdminError> {
+        if let (Some(address), None) = (self.config.admin.listen, &self.admin) {
+            let admin = admin::start(address, self.admin_state.clone())?;
+            tracing::info!("health, readiness and metrics on http://{}/", admin.address());
+            self.admin = Some(admin);
+        }
+        Ok(())
+    }
+
+    pub(super) fn look(&mut self) {
+        let _ = self.start_admin(); // told at the start
+        if !self.config_watch.poll().is_empty() {
+            self.reload();
+        }
+        self.registry.follow(&self.responder, &self.status, false);
+    }
+
+    /// Takes a changed configuration over as a whole, or not at all.
+    pub(super) fn reload(&mut self) {
+        let file = self.config.file.clone();
+        if std::fs::metadata(&file).is_ok_and(|metadata| !metadata.is_file()) {
+            let file = file.display();
+            tracing::error!("the configuration is refused and the one in use stays: {file} is not a regular file");
+            return;
+        }
+        let mut next = match Config::load(&file) {
+            Ok(next) => next,
+            Err(faults) => {
+                tracing::error!("the configuration is refused and the one in use stays:\n{faults}");
+                return;
+            }
+        };
+        for (what, changed) in [
+            ("state_dir", next.state_dir != self.config.state_dir),
+            ("[admin]", next.admin != self.config.admin),
+            ("[presign]", next.presign != self.config.presign),
+            ("[on_demand]", next.on_demand != self.config.on_demand),
+        ] {
+            if changed {
+                tracing::warn!("{what} has changed: that takes a restart; the rest is taken over");
+            }
+        }
+        next.state_dir.clone_from(&self.config.state_dir);
+        next.admin.clone_from(&self.config.admin);
+        next.presign.clone_from(&self.config.presign);
+        next.on_demand.clone_from(&self.config.on_demand);
+        let same_sockets = next.endpoint.listen == self.config.endpoint.listen
+            && next.endpoint.workers == self.config.endpoint.workers;
+        if let (true, Some(endpoint)) = (same_sockets, &self.endpoint) {
+            match service(&next, &self.responder) {
+                Ok(service) => endpoint.replace(&service),
+                Err(error) => {
+                    tracing::error!("the configuration is refused and the one in use stays: {error}");
+                    return;
+                }
+            }
+        } else {
+            match listen(&next, &self.responder, true) {
+                Ok(endpoint) => {
+                    self.admin_state.set_endpoint(endpoint.stats().clone());
+                    if let Some(before) = self.endpoint.replace(endpoint) {
+                        std::thread::spawn(move || before.shutdown(GRACE));
+                    }
+                }
+                Err(error) => {
+                    tracing::error!("the configuration is refused and the one in use stays: {error}");
+                    return;
+                }
+            }
+        }
+        if let Err(error) = self.registry.change(&next) {
+            tracing::error!("the registry in use stays: {error}");
+        }
+        self.config = next;
+        self.registry.follow(&self.responder, &self.status, true);
+        tracing::info!("configuration taken over from {}", file.display());
+    }
+}
