@@ -21,6 +21,7 @@
 
 pub mod admin;
 mod asn1;
+pub mod audit;
 pub mod cli;
 pub mod client;
 pub mod config;

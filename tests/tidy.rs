@@ -15,6 +15,7 @@ const MAX_LINES: usize = 500;
 const MAY_KNOW: &[(&str, &[&str], &str)] = &[
     ("asn1", &[], "DER is nobody's"),
     ("time", &[], "the clock is at the bottom"),
+    ("audit", &["time"], "whoever acts tells it: it names things by their text and knows none of them"),
     ("ocsp", &["asn1", "time"], "the wire is pure: octets in, octets out"),
     ("x509", &["asn1", "ocsp", "time"], "pure; serial numbers and reasons are those of the wire"),
     ("store", &["ocsp", "time"], "whoever reads a segment need not be who wrote it: no signer, no sources"),
@@ -60,6 +61,7 @@ const MAY_KNOW: &[(&str, &[&str], &str)] = &[
         &[
             "admin",
             "asn1",
+            "audit",
             "client",
             "config",
             "endpoint",
