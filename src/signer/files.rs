@@ -116,7 +116,7 @@ pub fn write_key(path: &Path, pkcs8: &[u8]) -> Result<(), FileError> {
 }
 
 /// Reads a bounded regular file in one piece; the mode is that of the file which is read, not of what replaces it.
-fn read(
+pub(super) fn read(
     path: &Path,
     limit: usize,
     permits: impl FnOnce(u32) -> Result<(), FileError>,

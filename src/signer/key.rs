@@ -8,6 +8,7 @@ use ring::rand::SystemRandom;
 use ring::rsa;
 use ring::signature::{self, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair, RsaKeyPair};
 use std::fmt;
+use std::sync::Arc;
 use zeroize::Zeroizing;
 
 /// The largest key file that is read, in octets.
@@ -15,7 +16,9 @@ pub const MAX_KEY_LEN: usize = 64 * 1024;
 
 /// A private key that can sign. Shows nothing of itself when printed.
 ///
-/// It holds the key as ring does, which does not wipe it when dropped; every buffer it was read from is wiped.
+/// It holds the key as ring does, which does not wipe it when dropped; every buffer it was read from is wiped. A clone is
+/// another handle to the same key, not a copy of it.
+#[derive(Clone)]
 pub struct SigningKey {
     pair: Pair,
     algorithm: SignatureAlgorithm,
@@ -125,15 +128,15 @@ impl SigningKey {
         let der = key_der(bytes)?;
         let rng = SystemRandom::new();
         let pair = match private_key(&der)? {
-            PrivateKey::Rsa(key) => Pair::Rsa(Box::new(rsa_pair(key)?), padding),
-            PrivateKey::Ed25519(pkcs8) => Pair::Ed25519(Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8)?),
+            PrivateKey::Rsa(key) => Pair::Rsa(Arc::new(rsa_pair(key)?), padding),
+            PrivateKey::Ed25519(pkcs8) => Pair::Ed25519(Arc::new(Ed25519KeyPair::from_pkcs8_maybe_unchecked(pkcs8)?)),
             PrivateKey::Ec { curve, scalar, public } => {
                 let scalar = fixed_width(curve, scalar)?;
                 let own = public.filter(|point| matches!(point, [0x04, ..]));
                 let public = own.or(certificate.map(Certificate::key_bits)).ok_or(KeyError::NoPublicKey)?;
                 let pair = EcdsaKeyPair::from_private_key_and_public_key(ring_curve(curve), &scalar, public, &rng);
                 match pair {
-                    Ok(pair) => Pair::Ec(curve, Box::new(pair)),
+                    Ok(pair) => Pair::Ec(curve, Arc::new(pair)),
                     Err(_) if own.is_none() => return Err(KeyError::OtherCertificate),
                     Err(rejected) => return Err(rejected.into()),
                 }
@@ -156,6 +159,16 @@ impl SigningKey {
         let document = document.map_err(|_| KeyError::NoRandomness)?;
         let pkcs8 = first_version(document.as_ref()).ok_or(KeyError::Damaged)?;
         Ok((Self::load(&pkcs8, RsaPadding::default())?, pkcs8))
+    }
+
+    /// The same key, signing with this padding if it is an RSA key.
+    #[must_use]
+    pub fn with_padding(&self, padding: RsaPadding) -> Self {
+        let pair = match &self.pair {
+            Pair::Rsa(key, _) => Pair::Rsa(key.clone(), padding),
+            other => other.clone(),
+        };
+        Self::from_pair(pair, self.rng.clone())
     }
 
     /// Octets of every signature [`Signer::sign_raw`] makes.
@@ -262,10 +275,11 @@ impl From<ring::error::KeyRejected> for KeyError {
     }
 }
 
+#[derive(Clone)]
 enum Pair {
-    Ec(Curve, Box<EcdsaKeyPair>),
-    Rsa(Box<RsaKeyPair>, RsaPadding),
-    Ed25519(Ed25519KeyPair),
+    Ec(Curve, Arc<EcdsaKeyPair>),
+    Rsa(Arc<RsaKeyPair>, RsaPadding),
+    Ed25519(Arc<Ed25519KeyPair>),
 }
 
 fn ring_curve(curve: Curve) -> &'static EcdsaSigningAlgorithm {
