@@ -21,6 +21,7 @@
 
 pub mod admin;
 mod asn1;
+pub mod agent;
 pub mod audit;
 pub mod cli;
 pub mod client;

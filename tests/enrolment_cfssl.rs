@@ -112,6 +112,7 @@ fn submit(port: u16, auth_key: &Path, order: &Order) -> Outcome {
         timeout: LONG,
         max_in_flight: 1,
         rate: config::Rate { count: 30, per: Duration::from_secs(60) },
+        daily_requests: 1000,
     };
     let service = build("cfssl", &settings, Arc::new(SystemClock)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -78,6 +78,7 @@ fn settings(server: &EstServer, timeout: Duration) -> config::Enrolment {
         timeout,
         max_in_flight: 2,
         rate: config::Rate { count: 30, per: Duration::from_secs(60) },
+        daily_requests: 1000,
     }
 }
 

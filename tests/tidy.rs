@@ -44,6 +44,11 @@ const MAY_KNOW: &[(&str, &[&str], &str)] = &[
         &["config", "ocsp", "registry", "time"],
         "decides when a signer is asked for; a driver does the asking",
     ),
+    (
+        "agent",
+        &["audit", "config", "enrolment", "https", "ocsp", "registry", "renewal", "signer", "time", "x509"],
+        "carries out what renewal decides; whoever serves knows nothing of it",
+    ),
     ("registry", &["config", "ocsp", "time", "x509"], "says which issuers there are; does nothing with them"),
     (
         "responder",

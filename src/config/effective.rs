@@ -65,7 +65,18 @@ impl Config {
         out.pair("background_nice", self.presign.background_nice);
 
         out.section("renewal");
-        out.pair("window", format!("[{:?}, {:?}]", self.renewal.window.start, self.renewal.window.end));
+        let r = &self.renewal;
+        out.pair("window", format!("[{:?}, {:?}]", r.window.start, r.window.end));
+        out.pair("margin", duration(r.margin));
+        out.pair("approval", quoted(r.approval.name()));
+        out.pair("submissions_per_day", r.submissions_per_day);
+        out.pair("issuances_per_day", r.issuances_per_day);
+        out.pair("activation_skew", duration(r.activation_skew));
+        out.pair("ramp", duration(r.ramp));
+        out.pair("backoff", format!("[{}, {}]", duration(r.backoff.base), duration(r.backoff.cap)));
+        if let Some(node) = &r.node {
+            out.pair("node", quoted(node));
+        }
 
         for (name, enrolment) in &self.enrolment {
             out.enrolment(name, enrolment);
@@ -90,7 +101,10 @@ impl Writer {
         self.section(&format!("enrolment.{}", quoted(name)));
         self.pair("protocol", quoted(e.protocol.name()));
         match &e.protocol {
-            Protocol::Local { ca_keys } => self.pair("ca_keys", text_of(ca_keys)),
+            Protocol::Local { ca_keys, validity } => {
+                self.pair("ca_keys", text_of(ca_keys));
+                self.pair("validity", duration(*validity));
+            }
             Protocol::Command { command } => self.pair("command", list(command.iter().cloned())),
             Protocol::Est { url, trust, client, basic } => {
                 self.pair("url", quoted(url));
@@ -119,6 +133,7 @@ impl Writer {
         self.pair("timeout", duration(e.timeout));
         self.pair("max_in_flight", e.max_in_flight);
         self.pair("rate", rate(e.rate));
+        self.pair("daily_requests", e.daily_requests);
     }
 }
 

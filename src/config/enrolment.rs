@@ -1,6 +1,6 @@
-//! `[renewal]` and `[enrolment.*]`: when signers are renewed and whom to ask.
+//! `[enrolment.*]`: whom to ask for signers.
 
-use super::document::{Collector, Entry, Node, Section, Value};
+use super::document::{Collector, Entry, Node, Section};
 use super::quantity::Rate;
 use super::response::duration;
 use super::sections::path;
@@ -8,8 +8,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// Half to three quarters of a signer's usable life: early enough for days of outage, late enough not to waste it.
-pub const DEFAULT_WINDOW: Window = Window { start: 0.50, end: 0.75 };
 /// A TCP and TLS handshake across the world takes under a second; five allow for a busy CA.
 pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// CAs with an HSM behind a queue take seconds; what takes longer is an unknown outcome and is asked again.
@@ -18,24 +16,12 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 pub const DEFAULT_MAX_IN_FLIGHT: u32 = 2;
 /// A thousand signers in half an hour, and never a burst.
 pub const DEFAULT_RATE: Rate = Rate { count: 30, per: Duration::from_secs(60) };
+/// Ten times what a thousand signers need when all are replaced in one day, and no burden for a CA that issues for the web.
+pub const DEFAULT_DAILY_REQUESTS: u32 = 10_000;
+/// A nocheck signer cannot be revoked, so it lives briefly (RFC 6960 §4.2.2.2.1, RFC 9919 §3.2.2).
+pub const DEFAULT_LOCAL_VALIDITY: Duration = Duration::from_secs(30 * 86_400);
 /// More endpoints than this are not kept by hand in one file.
 pub const MAX_ENROLMENTS: usize = 1000;
-
-/// A part of a signer's usable life, as fractions with 0 < start < end ≤ 0.95.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Window {
-    /// Not before this fraction.
-    pub start: f64,
-    /// Not after this fraction, if all goes well.
-    pub end: f64,
-}
-
-/// `[renewal]`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Renewal {
-    /// In which part of its usable life a signer is renewed; each has its stable place in it.
-    pub window: Window,
-}
 
 /// `[enrolment.NAME]`: one CA service that signers are ordered from.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +36,8 @@ pub struct Enrolment {
     pub max_in_flight: u32,
     /// Orders per interval, whatever the cause.
     pub rate: Rate,
+    /// Requests per day, whatever the cause.
+    pub daily_requests: u32,
 }
 
 /// The protocols, each with what it needs.
@@ -59,6 +47,8 @@ pub enum Protocol {
     Local {
         /// The directory of the keys.
         ca_keys: PathBuf,
+        /// How long what is issued lives.
+        validity: Duration,
     },
     /// Enrolment over Secure Transport (RFC 7030).
     Est {
@@ -107,20 +97,6 @@ pub struct BasicCredential {
     pub password_file: PathBuf,
 }
 
-impl Default for Renewal {
-    fn default() -> Self {
-        Renewal { window: DEFAULT_WINDOW }
-    }
-}
-
-impl Renewal {
-    pub(super) fn read(mut s: Section<'_>, out: &mut Collector) -> Self {
-        let window = s.optional("window", out, window).unwrap_or(DEFAULT_WINDOW);
-        s.finish(out);
-        Renewal { window }
-    }
-}
-
 impl Protocol {
     /// The name in configuration.
     pub fn name(&self) -> &'static str {
@@ -157,10 +133,14 @@ fn read_one(entry: &Entry, base: &Path, out: &mut Collector) -> Option<(String, 
     let timeout = s.optional("timeout", out, minutes).unwrap_or(DEFAULT_TIMEOUT);
     let max_in_flight = s.optional("max_in_flight", out, |n| n.integer(1, 1000)).unwrap_or(DEFAULT_MAX_IN_FLIGHT);
     let rate = s.optional("rate", out, Node::parsed).unwrap_or(DEFAULT_RATE);
+    let daily_requests =
+        s.optional("daily_requests", out, |n| n.integer(1, 100_000_000)).unwrap_or(DEFAULT_DAILY_REQUESTS);
     let protocol = match kind {
         Kind::Local => {
             let ca_keys = s.required("ca_keys", "ca_keys = \"ca-keys\"", out, |n| path(n, base));
-            ca_keys.map(|ca_keys| Protocol::Local { ca_keys })
+            let life = |n: &Node| duration(n, Duration::from_secs(60), Duration::from_secs(3650 * 86_400));
+            let validity = s.optional("validity", out, life).unwrap_or(DEFAULT_LOCAL_VALIDITY);
+            ca_keys.map(|ca_keys| Protocol::Local { ca_keys, validity })
         }
         Kind::Est => est(&mut s, base, out),
         Kind::Command => {
@@ -173,7 +153,8 @@ fn read_one(entry: &Entry, base: &Path, out: &mut Collector) -> Option<(String, 
         s.fault("connect_timeout", "it is longer than timeout, of which it is a part", out);
     }
     s.finish(out);
-    Some((entry.key.clone(), Enrolment { protocol: protocol?, connect_timeout, timeout, max_in_flight, rate }))
+    let protocol = protocol?;
+    Some((entry.key.clone(), Enrolment { protocol, connect_timeout, timeout, max_in_flight, rate, daily_requests }))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -245,23 +226,6 @@ fn cfssl(s: &mut Section<'_>, base: &Path, out: &mut Collector) -> Option<Protoc
         );
     }
     Some(Protocol::Cfssl { url: url?, auth_key: auth_key?, trust })
-}
-
-fn window(node: &Node) -> Result<Window, String> {
-    let error =
-        || "expected two fractions of a signer's life, as in [0.50, 0.75], with 0 < first < second <= 0.95".to_owned();
-    let Value::Array(items) = &node.value else { return Err(error()) };
-    let number = |n: &Node| match n.value {
-        Value::Float(f) => Some(f),
-        _ => None,
-    };
-    match items.as_slice() {
-        [start, end] => match (number(start), number(end)) {
-            (Some(start), Some(end)) if 0.0 < start && start < end && end <= 0.95 => Ok(Window { start, end }),
-            _ => Err(error()),
-        },
-        _ => Err(error()),
-    }
 }
 
 fn command(node: &Node) -> Result<Vec<String>, String> {

@@ -10,14 +10,16 @@ mod effective;
 mod enrolment;
 mod fault;
 mod quantity;
+mod renewal;
 mod response;
 mod sections;
 
 pub(crate) use enrolment::plain_name;
-pub use enrolment::{BasicCredential, ClientCredential, Enrolment, Protocol, Renewal, Window};
+pub use enrolment::{BasicCredential, ClientCredential, Enrolment, Protocol};
 pub(crate) use fault::Lines;
 pub use fault::{Fault, Faults, Position};
 pub use quantity::{ByteSize, HumanDuration, NotAQuantity, Rate};
+pub use renewal::{Approval, Backoff, Renewal, Window};
 pub use response::{ArchiveCutoff, IssuerDefaults, NoncePolicy, ResponderIdForm, Response, Signer};
 pub(crate) use response::{check as check_issuer_settings, doubts as issuer_doubts};
 pub(crate) use sections::path;
@@ -26,7 +28,12 @@ pub use sections::{Admin, Endpoint, OnDemand, Presign, Registry, RegistrySource}
 /// The defaults, each with its reason, and the bounds.
 pub mod defaults {
     pub use super::enrolment::{
-        DEFAULT_CONNECT_TIMEOUT, DEFAULT_MAX_IN_FLIGHT, DEFAULT_RATE, DEFAULT_TIMEOUT, DEFAULT_WINDOW, MAX_ENROLMENTS,
+        DEFAULT_CONNECT_TIMEOUT, DEFAULT_DAILY_REQUESTS, DEFAULT_LOCAL_VALIDITY, DEFAULT_MAX_IN_FLIGHT, DEFAULT_RATE,
+        DEFAULT_TIMEOUT, MAX_ENROLMENTS,
+    };
+    pub use super::renewal::{
+        DEFAULT_ACTIVATION_SKEW, DEFAULT_BACKOFF, DEFAULT_ISSUANCES_PER_DAY, DEFAULT_MARGIN, DEFAULT_RAMP,
+        DEFAULT_SUBMISSIONS_PER_DAY, DEFAULT_WINDOW,
     };
     pub use super::response::{
         DEFAULT_BACKDATE, DEFAULT_REFRESH, DEFAULT_VALIDITY, MAX_BACKDATE, MAX_VALIDITY, MIN_REFRESH, MIN_VALIDITY,

@@ -100,6 +100,14 @@ fn the_effective_configuration_reads_back_as_the_same() {
         background_nice = 19
         [renewal]
         window = [0.25, 0.3]
+        margin = "2h"
+        approval = "required"
+        submissions_per_day = 24
+        issuances_per_day = 2
+        activation_skew = "0s"
+        ramp = "5m"
+        backoff = ["2m", "1h"]
+        node = "ocsp-1"
     "#;
     for text in [written.to_owned(), uncommented(), String::new()] {
         let mut first = parse(&text).unwrap();
@@ -210,6 +218,14 @@ fn faults_name_place_key_and_remedy() {
             ],
         ),
         (
+            "[renewal]\nbackoff = [\"2m\", \"1m\"]\nissuances_per_day = 49\napproval = \"yes\"",
+            &[
+                "2:11: renewal.backoff: the first wait, 2m, is longer than the longest, 1m",
+                "3:21: renewal.issuances_per_day: issuances_per_day is more than submissions_per_day, so it would bound nothing",
+                "4:12: renewal.approval: \"yes\" is not one of \"automatic\", \"required\"",
+            ],
+        ),
+        (
             "[enrolment.x]\nprotocol = \"est\"\nurl = \"http://ca\"",
             &[
                 "1:1: enrolment.x.trust is missing; write trust = \"ca-roots.pem\"",
@@ -223,7 +239,7 @@ fn faults_name_place_key_and_remedy() {
         (
             "[enrolment.x]\nprotocol = \"local\"\nca_keys = \"k\"\nurl = \"https://h\"",
             &[
-                "4:1: enrolment.x.url is not a known key; known here: protocol, connect_timeout, timeout, max_in_flight, rate, ca_keys",
+                "4:1: enrolment.x.url is not a known key; known here: protocol, connect_timeout, timeout, max_in_flight, rate, daily_requests, ca_keys, validity",
             ],
         ),
         (

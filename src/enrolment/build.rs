@@ -1,6 +1,6 @@
 //! From the configuration to something that can be asked.
 
-use super::{Cfssl, Command, Enrolment, Est, Local, body};
+use super::{Cfssl, Command, Enrolment, Est, Local, Validity, body};
 use crate::config::{self, Protocol};
 use crate::https::{Client, ClientCredential, Limits, Tls, Url, UrlError};
 use crate::time::Clock;
@@ -15,7 +15,9 @@ pub fn build(name: &str, config: &config::Enrolment, clock: Arc<dyn Clock>) -> R
     let max = usize::try_from(config.max_in_flight).unwrap_or(1);
     let limits = Limits { max_connections: max, connect_timeout: config.connect_timeout, max_body: body::MAX_LEN };
     Ok(match &config.protocol {
-        Protocol::Local { ca_keys } => Arc::new(Local::new(name, ca_keys, clock)),
+        Protocol::Local { ca_keys, validity } => {
+            Arc::new(Local::new(name, ca_keys, clock).with_validity(Validity::of(*validity)))
+        }
         Protocol::Command { command } => Arc::new(Command::new(name, command.clone(), config.timeout, max)),
         Protocol::Est { url, trust, client, basic } => {
             let credential = client.as_ref().map(|c| {

@@ -1,6 +1,7 @@
 //! A CA whose key is a file: for a lab, a demonstration, a small PKI.
 
 use super::{Enrolment, Failure, Kind, Order, Outcome, Purpose, Scope, Submitted};
+use crate::config::defaults::DEFAULT_LOCAL_VALIDITY;
 use crate::ocsp::Serial;
 use crate::signer::files::{FileError, load_key};
 use crate::signer::{RsaPadding, Signer};
@@ -13,8 +14,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A nocheck signer cannot be revoked, so it lives briefly (RFC 6960 §4.2.2.2.1, RFC 9919 §3.2.2).
-pub const DEFAULT_LIFE: Duration = Duration::from_secs(30 * 86_400);
+/// As the configuration has it.
+pub const DEFAULT_LIFE: Duration = DEFAULT_LOCAL_VALIDITY;
 /// Clocks of clients are behind by minutes; the Baseline Requirements allow a day at most (BR §7.1.2.8.1).
 pub const DEFAULT_BACKDATE: Duration = Duration::from_secs(3_600);
 
@@ -72,6 +73,13 @@ impl Local {
         }
         let serial = random_serial()?;
         sign(order, issuer, &key, serial, self.clock.now(), self.validity)
+    }
+}
+
+impl Validity {
+    /// This life. What lives briefly is dated back by little, or it would seem to have been in use for long.
+    pub fn of(life: Duration) -> Self {
+        Validity { life, backdate: DEFAULT_BACKDATE.min(life / 20) }
     }
 }
 

@@ -125,7 +125,7 @@ impl Document {
                 tombstones.push(Tombstone { id, cause: TombstoneCause::Retired, generation: self.number });
                 continue;
             };
-            let Live { state, certificate: file, certificate_at, signer_source, status, signer, response } = *live;
+            let Live { state, certificate: file, certificate_at, signer_source, status, signer, response, approval } = *live;
             let certificate = match ca_certificate(&file, read) {
                 Ok(certificate) => certificate,
                 Err(why) => {
@@ -157,6 +157,7 @@ impl Document {
                 status,
                 signer,
                 response,
+                approval,
                 at,
             }));
         }

@@ -23,7 +23,7 @@ mod record;
 pub use document::{Document, MAX_ISSUERS, MAX_LEN};
 pub use record::RecordRules;
 
-use crate::config::{Fault, Position, Response, Signer};
+use crate::config::{Approval, Fault, Position, Response, Signer};
 use crate::x509::Certificate;
 use std::fmt;
 use std::path::PathBuf;
@@ -140,6 +140,8 @@ pub struct Issuer {
     pub signer: Signer,
     /// Response settings: the configuration's with the record's over them.
     pub response: Response,
+    /// Whether an operator approves each new signer.
+    pub approval: Approval,
     /// Where its record stands in the document.
     pub at: Position,
 }

@@ -3,7 +3,7 @@
 use super::{IssuerId, SignerSource, State, StatusFiles};
 use crate::config::document::{Collector, Node, Section, did_you_mean};
 use crate::config::{
-    Config, Fault, IssuerDefaults, Position, Response, Signer, check_issuer_settings, issuer_doubts, path, plain_name,
+    Approval, Config, Fault, IssuerDefaults, Position, Response, Signer, check_issuer_settings, issuer_doubts, path, plain_name,
 };
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -18,12 +18,18 @@ pub struct RecordRules {
     pub defaults: IssuerDefaults,
     /// The names of `[enrolment.*]`.
     pub enrolments: BTreeSet<String>,
+    /// `[renewal]` approval.
+    pub approval: Approval,
 }
 
 impl RecordRules {
     /// The rules that follow from a configuration.
     pub fn of(config: &Config) -> Self {
-        RecordRules { defaults: config.issuer_defaults.clone(), enrolments: config.enrolment.keys().cloned().collect() }
+        RecordRules {
+            defaults: config.issuer_defaults.clone(),
+            enrolments: config.enrolment.keys().cloned().collect(),
+            approval: config.renewal.approval,
+        }
     }
 }
 
@@ -52,6 +58,7 @@ pub(super) struct Live {
     pub(super) status: StatusFiles,
     pub(super) signer: Signer,
     pub(super) response: Response,
+    pub(super) approval: Approval,
 }
 
 /// Reads one record; the error is its id, where it has one, and every fault.
@@ -76,6 +83,7 @@ pub(super) fn read(node: &Node, file: &Path, rules: &RecordRules) -> Result<Reco
 
     let mut settings = rules.defaults.clone();
     let source = signer_source(&mut s, base, state != Some(State::Retired), &mut settings, rules, out);
+    let approval = approval(&mut s, rules, out);
     let mut response_section = s.section("response", out);
     settings.read_response(&mut response_section, out);
     let (signer, response) = (settings.signer(), settings.response());
@@ -91,7 +99,7 @@ pub(super) fn read(node: &Node, file: &Path, rules: &RecordRules) -> Result<Reco
     let content = match (state, certificate, source) {
         (Some(State::Retired), ..) => Some(Content::Retired),
         (Some(state), Some(certificate), Some(signer_source)) => {
-            let live = Live { state, certificate, certificate_at, signer_source, status, signer, response };
+            let live = Live { state, certificate, certificate_at, signer_source, status, signer, response, approval };
             Some(Content::Live(Box::new(live)))
         }
         _ => None,
@@ -120,6 +128,15 @@ fn status(s: &mut Section<'_>, base: &Path, needed: bool, out: &mut Collector) -
     }
     section.finish(out);
     files
+}
+
+/// Whether an operator approves each new signer. Signers that are files are the operator's anyway.
+fn approval(s: &mut Section<'_>, rules: &RecordRules, out: &mut Collector) -> Approval {
+    let own = s.optional("approval", out, Approval::read);
+    if own.is_some() && !s.has("enrolment") {
+        s.fault("approval", "there is no \"enrolment\" beside it, so nothing is renewed that could be approved", out);
+    }
+    own.unwrap_or(rules.approval)
 }
 
 /// Either `signer` with files (which may hold overrides beside them) or `enrolment` and `profile`.

@@ -147,7 +147,7 @@ impl Looked<'_> {
         match &self.issuer.signer_source {
             SignerSource::Files { certificate, key } => self.at_files(certificate, key, report),
             SignerSource::Enrolled { enrolment, profile } => {
-                if let (Some(Protocol::Local { ca_keys }), State::Active) =
+                if let (Some(Protocol::Local { ca_keys, .. }), State::Active) =
                     (config.enrolment.get(enrolment).map(|e| &e.protocol), self.issuer.state)
                 {
                     let key = ca_keys.join(format!("{}.key", self.issuer.id));
@@ -243,7 +243,7 @@ impl Looked<'_> {
 fn enrolments(config: &Config, report: &mut Report) {
     for (name, enrolment) in &config.enrolment {
         let paths: Vec<&Path> = match &enrolment.protocol {
-            Protocol::Local { ca_keys } => {
+            Protocol::Local { ca_keys, .. } => {
                 if !ca_keys.is_dir() {
                     let text = format!("enrolment.{name}.ca_keys: {} is not a directory", ca_keys.display());
                     report.faults.push(Fault::of_file(&config.file, text));

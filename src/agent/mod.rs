@@ -1,0 +1,20 @@
+//! The renewal agent: carries out what [`renewal`](crate::renewal) decides.
+//!
+//! One thread with an event loop of its own holds the core. What it is told, and what the core answers, goes through that
+//! thread; everything that may block, spin or panic on data of others runs beside it, each piece alone on a thread with a time
+//! limit (`work`). Nobody who serves requests waits for any of it, and when the thread is gone, every method of its
+//! [`Handle`] says so.
+//!
+//! * What the core wants remembered is in the ledger before anything that relies on it is done ([`Ledger`]).
+//! * Keys, requests and certificates of orders are in [`signer::slots`](crate::signer::slots); a signer passes the self-check and
+//!   a [`Trial`] before it is staged.
+//! * Our own client certificates are renewed by the same machine, first; files that an operator replaces are noticed.
+//! * [`Handle::view`] says when the agent last completed a pass and what it could not look at.
+
+mod handle;
+mod parts;
+mod view;
+
+pub use handle::{CommandError, Gone, Handle};
+pub use parts::{Evidence, Look, Parts, Service, Settings, Trial};
+pub use view::{AgentView, Coverage, CredentialView, Tally, view_of};

@@ -1,0 +1,99 @@
+//! What the agent shows of itself, and how renewal sees a registry.
+
+use crate::config::{Approval, Renewal};
+use crate::registry::{Generation, IssuerId, SignerSource};
+use crate::renewal::{Cause, EndpointId, IssuerSpec, RegistryView};
+use crate::time::Timestamp;
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The agent at the end of its last pass.
+#[derive(Clone, Debug, Serialize)]
+pub struct AgentView {
+    /// When the agent was started.
+    pub started: Timestamp,
+    /// When it last completed a pass; it makes one at least every [`AgentView::PASS`] seconds. When this is long ago, it
+    /// hangs or is dead.
+    pub last_pass: Timestamp,
+    /// How much of what there is it could look at in that pass.
+    pub coverage: Coverage,
+    /// Requests since the start.
+    pub requests: Vec<Tally>,
+    /// Our own client certificates.
+    pub credentials: Vec<CredentialView>,
+    /// Threads that were given up and have not ended: each holds an item that the code hung on.
+    pub abandoned: usize,
+    /// Why the last transaction of the ledger failed; nothing leaves until one succeeds.
+    pub ledger_fault: Option<String>,
+}
+
+impl AgentView {
+    /// A pass is made at least this often, in seconds.
+    pub const PASS_SECS: u64 = 5;
+    /// A pass that is older than this is overdue: the longest that a slow disk may hold it up.
+    pub const OVERDUE_SECS: u64 = 60;
+
+    /// Whether the last pass is longer ago than it should be.
+    pub fn is_overdue(&self, now: Timestamp) -> bool {
+        now.since(self.last_pass).as_secs() > Self::OVERDUE_SECS
+    }
+}
+
+/// Of how many items something is known.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Coverage {
+    /// Signers and credentials there are, unusable records included.
+    pub known: usize,
+    /// Those that could be looked at.
+    pub checked: usize,
+    /// The others, by name, with the reason.
+    pub unreadable: BTreeMap<String, String>,
+}
+
+/// How often an endpoint was asked for one reason, and with what result.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Tally {
+    /// Whom.
+    pub endpoint: EndpointId,
+    /// Why.
+    pub cause: Cause,
+    /// How it ended: `issued`, `later`, `failed`, `refused`, `unknown`.
+    pub result: &'static str,
+    /// How often.
+    pub count: u64,
+}
+
+/// One of our own client certificates.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CredentialView {
+    /// For which CA service.
+    pub endpoint: EndpointId,
+    /// When it expires, where it could be read.
+    pub not_after: Option<Timestamp>,
+    /// Why it cannot be used now.
+    pub fault: Option<String>,
+}
+
+/// What renewal is to know of a generation that was read at `synced_at`. Issuers whose signers are files are the operator's,
+/// and a record that cannot be used now says nothing, even where its predecessor is served on.
+pub fn view_of(generation: &Generation, renewal: &Renewal, synced_at: Timestamp) -> RegistryView {
+    let quarantined: BTreeSet<IssuerId> = generation.quarantined.iter().filter_map(|q| q.id.clone()).collect();
+    let issuers = generation.issuers.iter().filter(|issuer| !quarantined.contains(&issuer.id)).filter_map(|issuer| {
+        let SignerSource::Enrolled { enrolment, profile } = &issuer.signer_source else { return None };
+        Some(IssuerSpec {
+            id: issuer.id.clone(),
+            state: issuer.state,
+            endpoint: EndpointId::new(enrolment).ok()?,
+            profile: profile.clone(),
+            validity: issuer.response.validity,
+            margin: renewal.margin,
+            needs_approval: issuer.approval == Approval::Required,
+        })
+    });
+    RegistryView {
+        generation: generation.number,
+        synced_at,
+        issuers: issuers.collect(),
+        quarantined: quarantined.iter().cloned().collect(),
+    }
+}
