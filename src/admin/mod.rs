@@ -7,7 +7,7 @@ mod metrics;
 mod pages;
 mod server;
 
-pub use server::{AdminError, AdminHandle, start};
+pub use server::{AdminError, AdminHandle, start, start_on};
 
 use crate::endpoint::Stats;
 use crate::registry::Generation;

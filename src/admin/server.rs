@@ -23,7 +23,8 @@ const CONNECTION_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 #[error("[admin] listen {address}: {source}; choose another address, or stop what listens there")]
 pub struct AdminError {
-    address: SocketAddr,
+    /// In words where there is none yet.
+    address: String,
     source: io::Error,
 }
 
@@ -56,10 +57,21 @@ impl Drop for AdminHandle {
 /// # Errors
 /// If the address cannot be listened on.
 pub fn start(address: SocketAddr, state: Arc<State>) -> Result<AdminHandle, AdminError> {
-    let fault = |source| AdminError { address, source };
-    let listener = std::net::TcpListener::bind(address).map_err(fault)?;
+    let listener =
+        std::net::TcpListener::bind(address).map_err(|source| AdminError { address: address.to_string(), source })?;
+    start_on(listener, state)
+}
+
+/// Starts the admin listener on a socket that listens already.
+///
+/// # Errors
+/// If the socket cannot be used.
+pub fn start_on(listener: std::net::TcpListener, state: Arc<State>) -> Result<AdminHandle, AdminError> {
+    let address = listener.local_addr();
+    let name = address.as_ref().map_or_else(|_| "a socket handed over".to_owned(), ToString::to_string);
+    let fault = |source| AdminError { address: name.clone(), source };
     listener.set_nonblocking(true).map_err(fault)?;
-    let address = listener.local_addr().map_err(fault)?;
+    let address = address.map_err(fault)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fault)?;
     let (stop, stopped) = oneshot::channel::<()>();
     let thread = std::thread::Builder::new()

@@ -13,6 +13,7 @@ mod probe;
 mod running;
 mod serve;
 mod show;
+mod supervisor;
 mod sync;
 
 use clap::{Parser, Subcommand};

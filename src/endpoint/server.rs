@@ -5,6 +5,7 @@ use super::listen::{self, StartError};
 use super::service::Service;
 use super::stats::Stats;
 use super::worker::{Stop, Worker};
+use crate::time::monotonic;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -112,6 +113,13 @@ impl Handle {
     /// Whether every worker is at work. A worker never ends before it is told to.
     pub fn is_running(&self) -> bool {
         self.threads.iter().all(|thread| !thread.is_finished())
+    }
+
+    /// Whether every worker is at work and its event loop has had a turn within `within`. Workers give a sign of life every
+    /// second, so less than a few seconds says nothing.
+    pub fn is_responsive(&self, within: Duration) -> bool {
+        let now = monotonic();
+        self.is_running() && self.workers.iter().all(|worker| worker.silent_for(now) <= within)
     }
 
     /// Lets `service` answer every request that is read from now on, with its mounts and limits, for a new configuration.

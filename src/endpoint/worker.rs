@@ -9,7 +9,7 @@ use crate::time::monotonic;
 use arc_swap::ArcSwap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
@@ -21,6 +21,8 @@ const LAST_ACCEPTS: Duration = Duration::from_millis(50);
 const LAST_REQUESTS: Duration = Duration::from_millis(250);
 /// How often a worker that stops looks for connections that have become idle.
 const DRAIN_TICK: Duration = Duration::from_millis(10);
+/// How often a worker gives a sign of life.
+const BEAT: Duration = Duration::from_secs(1);
 /// Pause after a failed accept, most likely for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -33,6 +35,8 @@ pub(super) struct Worker {
     registry: Mutex<Registry>,
     draining: AtomicBool,
     began: Instant,
+    /// When its event loop last had a turn, in milliseconds since it began.
+    beat: AtomicU64,
 }
 
 /// A connection's place; leaves it when dropped, however the connection ends.
@@ -55,6 +59,7 @@ impl Worker {
             registry: Mutex::default(),
             draining: AtomicBool::new(false),
             began: monotonic(),
+            beat: AtomicU64::new(0),
         }
     }
 
@@ -78,6 +83,19 @@ impl Worker {
         u64::try_from(now.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX)
     }
 
+    /// How long ago the event loop gave its last sign of life; it gives one every second until it is told to stop.
+    pub(super) fn silent_for(&self, now: Instant) -> Duration {
+        Duration::from_millis(self.millis(now).saturating_sub(self.beat.load(Relaxed)))
+    }
+
+    async fn beat(&self) -> std::convert::Infallible {
+        let mut tick = tokio::time::interval(BEAT);
+        loop {
+            tick.tick().await;
+            self.beat.store(self.millis(monotonic()), Relaxed);
+        }
+    }
+
     fn registry(&self) -> MutexGuard<'_, Registry> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -86,7 +104,11 @@ impl Worker {
     pub(super) async fn run(self: Arc<Self>, listeners: Vec<TcpListener>, mut stop: watch::Receiver<Stop>) {
         let acceptors: Vec<_> =
             listeners.into_iter().map(|listener| tokio::spawn(accept(self.clone(), listener, stop.clone()))).collect();
-        let grace = stop.wait_for(Option::is_some).await.ok().and_then(|order| *order).unwrap_or_default();
+        let order = tokio::select! {
+            order = stop.wait_for(Option::is_some) => order.ok().and_then(|order| *order),
+            never = self.beat() => match never {},
+        };
+        let grace = order.unwrap_or_default();
         self.draining.store(true, Relaxed);
         let until = monotonic().checked_add(grace);
         for acceptor in acceptors {

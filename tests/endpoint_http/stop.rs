@@ -203,3 +203,33 @@ fn the_service_answers_a_request_in_memory() {
     let body = runtime.block_on(response.into_body().collect()).unwrap().to_bytes();
     assert_eq!(body, signed(READY));
 }
+
+/// A source that takes the worker's thread and does not give it back for a while.
+struct Hangs;
+
+impl stillgood::endpoint::Source for Hangs {
+    fn answer(
+        &self,
+        _: &stillgood::ocsp::Request<'_>,
+        _: stillgood::time::Timestamp,
+        _: &mut Vec<u8>,
+    ) -> stillgood::endpoint::Answer {
+        std::thread::sleep(Duration::from_secs(4));
+        stillgood::endpoint::Answer::Refused(stillgood::ocsp::ErrorStatus::TryLater)
+    }
+}
+
+#[test]
+fn a_worker_that_hangs_is_noticed_and_one_that_only_waits_is_not() {
+    let within = Duration::from_millis(2_500);
+    let server = serve(&Service::new(Arc::new(Hangs)), true);
+    std::thread::sleep(within);
+    assert!(server.is_responsive(within), "idle");
+    let mut client = Client::connect(&server);
+    client.send(&get(READY));
+    std::thread::sleep(within + Duration::from_millis(700));
+    assert!(!server.is_responsive(within) && server.is_running(), "hanging");
+    client.reply();
+    std::thread::sleep(Duration::from_millis(1_200));
+    assert!(server.is_responsive(within), "at work again");
+}

@@ -8,6 +8,7 @@ mod signals;
 use self::registry::Registry;
 use self::service::Service;
 use self::signals::{Signal, Signals};
+use super::supervisor::{Sockets, Supervisor};
 use super::sync;
 use crate::admin;
 use crate::config::Config;
@@ -27,6 +28,8 @@ use std::time::Duration;
 const GRACE: Duration = Duration::from_secs(10);
 /// How often the registry file is looked at for a change.
 const LOOK: Duration = Duration::from_millis(500);
+/// A worker of the endpoint gives a sign of life every second; one that has given none for so long hangs.
+const WORKER_OVERDUE: Duration = Duration::from_secs(10);
 
 /// How to run.
 pub(super) struct Options<'a> {
@@ -51,6 +54,8 @@ pub(super) fn run(config: Config, options: &Options<'_>) -> Result<(), String> {
 async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
     // First of all: a HUP during the start must not end the process.
     let mut signals = Signals::new()?;
+    let mut supervisor = Supervisor::from_env();
+    let sockets = Sockets::inherited()?;
     let _lock = lock(&config.state_dir)?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let responder = Responder::start(ResponderSettings {
@@ -64,12 +69,15 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
 
     let status = Arc::new(ArcSwap::from_pointee(admin::RegistryView::default()));
     registry.follow(&responder, &status, true);
-    let endpoint = listen(&config, &responder, false)?;
+    let endpoint = listen(&config, &responder, &sockets, false)?;
     let addresses = endpoint.addresses().to_vec();
     let admin_state =
         Arc::new(admin::State::new(responder.clone(), endpoint.stats().clone(), status.clone(), clock.clone()));
     for address in &addresses {
         tracing::info!("answering OCSP requests on http://{address}/");
+    }
+    if !sockets.endpoint.is_empty() {
+        tracing::info!("these sockets were handed over; [endpoint] listen is not used");
     }
     let config_watch = Watch::new([config.file.clone()]);
     let shown = responder.clone();
@@ -78,6 +86,7 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
         config_watch,
         responder,
         registry,
+        sockets,
         endpoint: Some(endpoint),
         admin: None,
         admin_state,
@@ -87,6 +96,7 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
     if let Err(error) = service.start_admin() {
         tracing::error!("{error}; requests are answered without it, and it is tried again");
     }
+    supervisor.ready(&addresses);
     let mut look = tokio::time::interval(LOOK);
     let progress = async {
         if options.progress && std::io::stderr().is_terminal() {
@@ -103,10 +113,20 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
                     started(&addresses, service.admin.as_ref().map(admin::AdminHandle::address));
                 }
             }
-            _ = look.tick() => service.look(),
+            _ = look.tick() => {
+                service.look();
+                if service.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_responsive(WORKER_OVERDUE)) {
+                    supervisor.feed();
+                }
+            }
             signal = signals.next() => match signal {
-                Signal::Reload => service.reload(),
+                Signal::Reload => {
+                    supervisor.reloading();
+                    service.reload();
+                    supervisor.ready(service.endpoint.as_ref().map_or(&[], Handle::addresses));
+                }
                 Signal::Stop(name) => {
+                    supervisor.stopping();
                     tracing::info!("{name}: stopping; requests in progress are answered");
                     break;
                 }
@@ -119,9 +139,13 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
     Ok(())
 }
 
-fn listen(config: &Config, responder: &Responder, share_port: bool) -> Result<Handle, String> {
+/// Listens on the sockets that were handed over, or where there are none on the addresses of the configuration: who starts
+/// the process has the last word.
+fn listen(config: &Config, responder: &Responder, inherited: &Sockets, share_port: bool) -> Result<Handle, String> {
+    let sockets = inherited.for_endpoint()?;
     let settings = Settings {
-        listen: config.endpoint.listen.clone(),
+        listen: if sockets.is_empty() { config.endpoint.listen.clone() } else { Vec::new() },
+        sockets,
         workers: config.endpoint.workers,
         share_port,
         ..Settings::default()

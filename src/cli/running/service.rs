@@ -1,5 +1,6 @@
 //! What changes while a service runs: its configuration, its files, its listeners.
 
+use super::super::supervisor::Sockets;
 use super::registry::Registry;
 use super::{GRACE, listen, service};
 use crate::admin;
@@ -16,6 +17,8 @@ pub(super) struct Service {
     pub(super) config_watch: Watch,
     pub(super) responder: Responder,
     pub(super) registry: Registry,
+    /// Sockets that were handed over at the start.
+    pub(super) sockets: Sockets,
     pub(super) endpoint: Option<Handle>,
     pub(super) admin: Option<admin::AdminHandle>,
     pub(super) admin_state: Arc<admin::State>,
@@ -24,8 +27,15 @@ pub(super) struct Service {
 
 impl Service {
     pub(super) fn start_admin(&mut self) -> Result<(), admin::AdminError> {
-        if let (Some(address), None) = (self.config.admin.listen, &self.admin) {
-            let admin = admin::start(address, self.admin_state.clone())?;
+        if self.admin.is_some() {
+            return Ok(());
+        }
+        let admin = match (self.sockets.admin.take(), self.config.admin.listen) {
+            (Some(socket), _) => Some(admin::start_on(socket, self.admin_state.clone())?),
+            (None, Some(address)) => Some(admin::start(address, self.admin_state.clone())?),
+            (None, None) => None,
+        };
+        if let Some(admin) = admin {
             tracing::info!("health, readiness and metrics on http://{}/", admin.address());
             self.admin = Some(admin);
         }
@@ -80,7 +90,7 @@ impl Service {
                 }
             }
         } else {
-            match listen(&next, &self.responder, true) {
+            match listen(&next, &self.responder, &self.sockets, true) {
                 Ok(endpoint) => {
                     self.admin_state.set_endpoint(endpoint.stats().clone());
                     if let Some(before) = self.endpoint.replace(endpoint) {

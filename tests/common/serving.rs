@@ -1,0 +1,110 @@
+//! `stillgood serve` as a process, over files of a lab.
+
+use super::site::{Said, index_line, post, read, write_index, write_signer};
+use super::{Lab, long_serial, request};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use stillgood::ocsp::HashAlgorithm;
+use stillgood::signer::KeyKind;
+use stillgood::x509::pem::encode as pem;
+
+pub struct Serving {
+    pub child: Child,
+    pub endpoint: SocketAddr,
+    pub admin: SocketAddr,
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A free port, as far as can be told.
+pub fn port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A CA, its signer and an index of so many certificates, of which number 3 is revoked.
+pub fn prepare(dir: &Path, certificates: u64) -> Lab {
+    let lab = Lab::new("Serve");
+    std::fs::write(dir.join("ca.pem"), pem("CERTIFICATE", lab.ca.der())).unwrap();
+    write_signer(dir, &lab, KeyKind::EcdsaP256);
+    write_index(dir, certificates, &[3]);
+    lab
+}
+
+pub fn write_registry(dir: &Path, generation: u64, state: &str) {
+    let text = format!(
+        r#"{{ "generation": {generation}, "issuers": [ {{ "id": "ca", "state": "{state}", "certificate": "ca.pem",
+            "signer": {{ "certificate": "ocsp.pem", "key": "ocsp.key" }}, "status": {{ "index": "index.txt" }} }} ] }}"#
+    );
+    std::fs::write(dir.join("issuers.new"), text).unwrap();
+    std::fs::rename(dir.join("issuers.new"), dir.join("issuers.json")).unwrap();
+}
+
+/// Writes a configuration; `more` stands in `[endpoint]` and behind it.
+pub fn write_config(dir: &Path, admin: SocketAddr, more: &str) {
+    let text = format!(
+        "state_dir = \"state\"\n[admin]\nlisten = \"{admin}\"\n[registry]\nsource = \"issuers.json\"\n[endpoint]\nlisten = [\"127.0.0.1:0\"]\n{more}\n"
+    );
+    std::fs::write(dir.join("stillgood.toml"), text).unwrap();
+}
+
+/// Starts it on the configuration in `dir` and waits until it listens.
+pub fn start(dir: &Path, admin: SocketAddr, prepare: impl FnOnce(&mut Command)) -> Serving {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stillgood"));
+    command.args(["serve", "--config"]).arg(dir.join("stillgood.toml")).stderr(Stdio::piped());
+    prepare(&mut command);
+    let mut child = command.spawn().unwrap();
+    let mut log = BufReader::new(child.stderr.take().unwrap());
+    let mut seen = String::new();
+    let endpoint = loop {
+        let mut line = String::new();
+        assert!(log.read_line(&mut line).unwrap() > 0, "it ended:\n{seen}");
+        seen.push_str(&line);
+        if let Some((_, rest)) = line.split_once("answering OCSP requests on http://") {
+            break rest.split('/').next().unwrap().parse().unwrap();
+        }
+    };
+    // Its log must not fill the pipe.
+    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+    Serving { child, endpoint, admin }
+}
+
+impl Serving {
+    pub fn said(&self, lab: &Lab, n: u64) -> Said {
+        read(&post(self.endpoint, &asking(lab, n)).1).remove(0)
+    }
+
+    /// What a path of the admin listener says, head and body; empty where nobody listens.
+    pub fn admin(&self, path: &str) -> String {
+        let Ok(mut stream) = TcpStream::connect(self.admin) else { return String::new() };
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    pub fn readyz(&self) -> String {
+        self.admin("/readyz")
+    }
+
+    pub fn signal(&self, name: &str) {
+        let kill = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
+        assert!(kill.unwrap().success());
+    }
+}
+
+/// A request for the `n`-th certificate of the index.
+pub fn asking(lab: &Lab, n: u64) -> Vec<u8> {
+    request(&lab.hashes(HashAlgorithm::Sha1), &[long_serial(n)], None)
+}
+
+/// An index of `n` good certificates, as text.
+pub fn index(n: u64) -> String {
+    (0..n).map(|n| index_line(n, false)).collect()
+}
