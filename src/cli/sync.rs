@@ -4,22 +4,45 @@ use crate::config::{self, Config};
 use crate::endpoint::{Limits, Mounts};
 use crate::presign::{DemandSettings, IssuerSettings};
 use crate::registry::{Generation, Issuer, SignerSource};
-use crate::responder::{IssuerSpec, SignerFiles};
+use crate::responder::{IssuerSpec, SignerFiles, SignerOrigin};
+use crate::signer::slots::{SlotFault, Slots};
 use crate::status::Source;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// What each issuer of a generation becomes. Signers that are ordered from a CA service lie in the state directory once they have
-/// been issued.
-pub(super) fn specs(generation: &Generation) -> Vec<IssuerSpec> {
-    generation.issuers.iter().map(spec).collect()
+/// The directory of the slots below a state directory.
+const SLOTS: &str = "signers";
+
+/// Opens the slots of a state directory, and says what could not be used there.
+pub(super) fn slots(state_dir: &Path) -> Result<Slots, String> {
+    let dir = state_dir.join(SLOTS);
+    let (slots, faults) = Slots::open(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+    for fault in &faults {
+        tracing::error!(issuer = fault.slot, "{fault}");
+    }
+    Ok(slots)
 }
 
-fn spec(issuer: &Arc<Issuer>) -> IssuerSpec {
+/// The slots of a state directory, to be looked at beside a process that uses them.
+pub(super) fn look_at_slots(state_dir: &Path) -> (PathBuf, io::Result<(Slots, Vec<SlotFault>)>) {
+    let dir = state_dir.join(SLOTS);
+    let seen = Slots::look(&dir);
+    (dir, seen)
+}
+
+/// What each issuer of a generation becomes. Signers that are ordered from a CA service lie in slots.
+pub(super) fn specs(generation: &Generation, slots: &Slots) -> Vec<IssuerSpec> {
+    generation.issuers.iter().map(|issuer| spec(issuer, slots)).collect()
+}
+
+fn spec(issuer: &Arc<Issuer>, slots: &Slots) -> IssuerSpec {
+    let padding = issuer.signer.rsa_padding;
     let signer = match &issuer.signer_source {
         SignerSource::Files { certificate, key } => {
-            Some(SignerFiles { certificate: certificate.clone(), key: key.clone(), padding: issuer.signer.rsa_padding })
+            SignerOrigin::Files(SignerFiles { certificate: certificate.clone(), key: key.clone(), padding })
         }
-        SignerSource::Enrolled { .. } => None,
+        SignerSource::Enrolled { .. } => SignerOrigin::Slot { slot: slots.slot(issuer.id.as_str()), padding },
     };
     let index = issuer.status.index.iter().cloned().map(Source::Index);
     let crl = issuer.status.crl.iter().cloned().map(Source::Crl);
@@ -27,7 +50,7 @@ fn spec(issuer: &Arc<Issuer>) -> IssuerSpec {
         id: issuer.id.as_str().to_owned(),
         certificate: issuer.certificate.clone(),
         settings: settings(&issuer.response),
-        signer,
+        signer: Some(signer),
         sources: index.chain(crl).collect(),
     }
 }

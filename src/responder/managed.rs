@@ -1,11 +1,11 @@
 //! One issuer and its files: what has been read of them, what is watched, what went wrong.
 
 use super::report::{IssuerReport, SignerReport, SourceSummary};
-use super::spec::IssuerSpec;
-use crate::client;
-use crate::ocsp::{HashAlgorithm, Profile};
-use crate::presign::{self, ActiveSigner, Issuer, Presigner, Table};
-use crate::signer::{check, files};
+use super::spec::{IssuerSpec, SignerOrigin};
+use super::trial::{self, Bench};
+use crate::ocsp::Profile;
+use crate::presign::{Issuer, Presigner, Table};
+use crate::signer::{RsaPadding, SignerKind, files};
 use crate::status::{self, SourceFacts, StatusSet, Watch};
 use crate::time::Timestamp;
 use std::sync::Arc;
@@ -17,6 +17,9 @@ const RETRY: Duration = Duration::from_secs(10);
 /// The longest wait after one failure upon another: reading a large index that stays bad must not take a core.
 const MAX_RETRY: Duration = Duration::from_secs(320);
 
+/// What is said of a slot that is still empty.
+const NONE_YET: &str = "no signer has been issued yet";
+
 /// From how many certificates on the loss of more than half of them is taken for a damaged file; the loss of all always is.
 const COLLAPSE_FROM: usize = 10;
 
@@ -27,6 +30,8 @@ pub(super) struct Managed {
     status: Part,
     signer: Part,
     signer_report: Option<SignerReport>,
+    /// [`Slot::version`](crate::signer::slots::Slot::version) of the signer that was last looked at.
+    slot_version: Option<u64>,
     /// Under which rule book the signer in use was found good.
     signer_profile: Option<Profile>,
     sources: Vec<SourceSummary>,
@@ -81,6 +86,7 @@ impl Managed {
             status: Part::new(status_paths(&spec)),
             signer: Part::new(signer_paths(&spec)),
             signer_report: None,
+            slot_version: None,
             signer_profile: None,
             sources: Vec::new(),
             has_new_sources: false,
@@ -95,6 +101,15 @@ impl Managed {
 
     pub(super) fn issuer(&self) -> &Arc<Issuer> {
         &self.issuer
+    }
+
+    /// For signers that are ordered for it.
+    pub(super) fn bench(&self) -> Bench {
+        let padding = match &self.spec.signer {
+            Some(SignerOrigin::Slot { padding, .. }) => *padding,
+            _ => RsaPadding::default(),
+        };
+        Bench { issuer: self.issuer.clone(), padding }
     }
 
     /// Whether the spec speaks of the same CA: an issuer is a key and the name that goes with it.
@@ -113,6 +128,7 @@ impl Managed {
         self.has_new_sources |= spec.sources != self.spec.sources;
         if spec.signer != self.spec.signer || !same_profile {
             self.signer = Part::new(signer_paths(&spec));
+            self.slot_version = None;
         }
         presigner.set_settings(&self.issuer, spec.settings.clone());
         self.spec = spec;
@@ -121,6 +137,7 @@ impl Managed {
     /// Reads what changed. The signer first: without it nothing that the statuses bring could be signed.
     /// True if statuses were read, which takes memory for a moment.
     pub(super) fn poll(&mut self, presigner: &Presigner, now: Timestamp) -> bool {
+        self.signer.wanted |= self.slot_has_changed();
         if self.signer.is_due(now) {
             let fault = self.read_signer(presigner, now).err();
             // The signer in use has passed the check of another rule book, which does not count under this one.
@@ -137,7 +154,11 @@ impl Managed {
                 } else {
                     "nothing can be signed"
                 };
-                tracing::error!(issuer = self.spec.id, "signer refused: {fault}; {held}");
+                if fault == NONE_YET {
+                    tracing::warn!(issuer = self.spec.id, "{fault}; {held}");
+                } else {
+                    tracing::error!(issuer = self.spec.id, "signer refused: {fault}; {held}");
+                }
             }
         }
         let read = self.status.is_due(now);
@@ -162,47 +183,52 @@ impl Managed {
     }
 
     fn read_signer(&mut self, presigner: &Presigner, now: Timestamp) -> Result<(), String> {
-        let Some(files) = &self.spec.signer else {
-            self.signer_report = None;
-            presigner.set_signer(&self.issuer, None);
-            return Ok(());
+        let (certificate, key, order, origin) = match &self.spec.signer {
+            None => {
+                self.signer_report = None;
+                presigner.set_signer(&self.issuer, None);
+                return Ok(());
+            }
+            Some(SignerOrigin::Files(files)) => {
+                let pair = files::load_pair(&files.certificate, &files.key, files.padding);
+                let (certificate, key) = pair.map_err(|error| error.to_string())?;
+                (certificate, key, None, files.certificate.display().to_string())
+            }
+            Some(SignerOrigin::Slot { slot, padding }) => {
+                // Before the signer: a change in between is seen at the next look.
+                self.slot_version = Some(slot.version());
+                let installed = slot.current().ok_or(NONE_YET)?;
+                let (certificate, key) = (installed.certificate.clone(), installed.key.with_padding(*padding));
+                (certificate, key, Some(installed.order.clone()), format!("order {}", installed.order))
+            }
         };
-        let (certificate, key) =
-            files::load_pair(&files.certificate, &files.key, files.padding).map_err(|error| error.to_string())?;
-        let facts = check::check(&self.spec.certificate, &certificate, &key, self.spec.settings.profile, now)
-            .map_err(|refused| format!("{}: {refused}", files.certificate.display()))?;
-        let signer = Arc::new(ActiveSigner::new(Arc::new(key), certificate.clone(), &self.spec.certificate));
-        self.try_out(&signer, now).map_err(|fault| format!("{}: {fault}", files.certificate.display()))?;
+        let (signer, facts) = trial::try_out(&self.issuer, &certificate, Arc::new(key), now)
+            .map_err(|fault| format!("{origin}: {fault}"))?;
         for warning in &facts.warnings {
-            tracing::warn!(issuer = self.spec.id, certificate = %files.certificate.display(), "{warning}");
+            tracing::warn!(issuer = self.spec.id, from = origin, "{warning}");
         }
         let report = SignerReport {
             subject: certificate.subject(),
             serial: certificate.serial().to_string(),
+            order,
             not_before: facts.not_before,
             not_after: facts.not_after,
             algorithm: facts.algorithm.name(),
-            is_ca: facts.kind == check::SignerKind::Ca,
+            is_ca: facts.kind == SignerKind::Ca,
             warnings: facts.warnings.iter().map(ToString::to_string).collect(),
         };
-        tracing::info!(issuer = self.spec.id, serial = report.serial, not_after = %report.not_after, "signer in use");
+        tracing::info!(issuer = self.spec.id, serial = report.serial, not_after = %report.not_after, from = origin, "signer in use");
         self.signer_report = Some(report);
         self.signer_profile = Some(self.spec.settings.profile);
         presigner.set_signer(&self.issuer, Some(signer));
         Ok(())
     }
 
-    /// Signs a response and reads it as a strict client would, along a path that shares nothing with the one that signs.
-    fn try_out(&self, signer: &Arc<ActiveSigner>, now: Timestamp) -> Result<(), String> {
-        let (hash, serial) = (HashAlgorithm::Sha256, self.spec.certificate.serial());
-        let response = presign::trial(&self.issuer, signer.clone(), serial, hash, now).map_err(|e| e.to_string())?;
-        let asked = client::Asked { hash, serial, nonce: None };
-        match client::verify(&response, &asked, &self.spec.certificate, now, client::DEFAULT_SKEW) {
-            Ok(_) => Ok(()),
-            Err(flaws) => {
-                let flaws: Vec<String> = flaws.iter().map(ToString::to_string).collect();
-                Err(format!("a test response does not verify: {}", flaws.join("; ")))
-            }
+    /// Whether another signer has become current in the slot since it was last looked at.
+    fn slot_has_changed(&self) -> bool {
+        match &self.spec.signer {
+            Some(SignerOrigin::Slot { slot, .. }) => self.slot_version != Some(slot.version()),
+            _ => false,
         }
     }
 
@@ -320,5 +346,8 @@ fn status_paths(spec: &IssuerSpec) -> Vec<std::path::PathBuf> {
 }
 
 fn signer_paths(spec: &IssuerSpec) -> Vec<std::path::PathBuf> {
-    spec.signer.iter().flat_map(|files| [files.certificate.clone(), files.key.clone()]).collect()
+    match &spec.signer {
+        Some(SignerOrigin::Files(files)) => vec![files.certificate.clone(), files.key.clone()],
+        Some(SignerOrigin::Slot { .. }) | None => Vec::new(),
+    }
 }

@@ -19,14 +19,17 @@ mod managed;
 mod report;
 mod serve;
 mod spec;
+mod trial;
 
 pub use report::{IssuerReport, SignerReport, SourceSummary};
-pub use spec::{IssuerSpec, SignerFiles};
+pub use spec::{IssuerSpec, SignerFiles, SignerOrigin};
 
 use crate::endpoint;
 use crate::presign::{Demand, DemandSettings, DemandStats, PresignSettings, PresignStats, Presigner};
+use crate::signer::SigningKey;
 use crate::store::{Routes, Store};
 use crate::time::{Clock, SystemClock, Timestamp, monotonic};
+use crate::x509::Certificate;
 use arc_swap::ArcSwap;
 use managed::Managed;
 use std::collections::HashMap;
@@ -36,6 +39,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+use trial::Bench;
 
 /// How often files are looked at. A revocation is to be served within two seconds of its appearance in a file: half a second
 /// of that is spent here, the rest reads and signs.
@@ -91,6 +95,7 @@ pub(crate) struct Inner {
     clock: Arc<dyn Clock>,
     issuers: Mutex<Vec<Managed>>,
     reports: ArcSwap<Vec<IssuerReport>>,
+    benches: ArcSwap<HashMap<String, Bench>>,
     last_pass: ArcSwap<Option<Timestamp>>,
     unsettled: AtomicU32,
     signed_before: AtomicU64,
@@ -114,6 +119,7 @@ impl Responder {
             clock: settings.clock,
             issuers: Mutex::default(),
             reports: ArcSwap::default(),
+            benches: ArcSwap::default(),
             last_pass: ArcSwap::default(),
             unsettled: AtomicU32::new(0),
             signed_before: AtomicU64::new(0),
@@ -162,6 +168,25 @@ impl Responder {
     /// Each issuer's signer, sources and faults, as of the last look at its files.
     pub fn reports(&self) -> Arc<Vec<IssuerReport>> {
         self.running.inner.reports.load_full()
+    }
+
+    /// Tries out a signer that was ordered for an issuer: everything a client and the issuer's profile ask of it at `now` (its
+    /// notBefore, where that is later), a response signed by it and verified as a strict client does, and a life long enough to
+    /// be worth having. Nothing is taken into use. Waits for nobody; any thread may call it.
+    ///
+    /// # Errors
+    /// Everything that is wrong, with the clauses offended, in one line.
+    pub fn try_out(
+        &self,
+        issuer: &str,
+        certificate: &Certificate,
+        key: &SigningKey,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        match self.running.inner.benches.load().get(issuer) {
+            Some(bench) => bench.try_out(certificate, key, now),
+            None => Err(format!("issuer {issuer} is not served here, so that nothing can be signed for it")),
+        }
     }
 
     /// Counters of signing ahead.
@@ -221,6 +246,8 @@ impl Inner {
         self.presigner.sweep();
         // What a warm start brought back is served before any source is read.
         self.store.set_routes(Routes::new(issuers.iter().map(|managed| managed.issuer().slot().clone()).collect()));
+        let benches = issuers.iter().map(|managed| (managed.spec().id.clone(), managed.bench()));
+        self.benches.store(Arc::new(benches.collect()));
         self.demand.set_issuers(issuers.iter().map(|managed| managed.issuer().clone()));
         self.publish_reports(&issuers);
     }

@@ -16,7 +16,7 @@ pub struct IssuerReport {
     pub profile: Profile,
     /// The signer in use; `None` while there is none.
     pub signer: Option<SignerReport>,
-    /// Why the signer's files were not taken into use, if they were not.
+    /// Why the signer that is there was not taken into use, if it was not.
     pub signer_fault: Option<String>,
     /// Its sources, as they were last read.
     pub sources: Vec<SourceSummary>,
@@ -78,6 +78,8 @@ pub struct SignerReport {
     pub subject: String,
     /// Its certificate's serial number.
     pub serial: String,
+    /// The order it came from; `None` if the operator gave it.
+    pub order: Option<String>,
     /// Its first second.
     pub not_before: Timestamp,
     /// Its last second.

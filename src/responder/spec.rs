@@ -3,6 +3,7 @@
 use crate::presign::IssuerSettings;
 use crate::signer::RsaPadding;
 use crate::signer::files::{FileError, load_certificate};
+use crate::signer::slots::Slot;
 use crate::status::Source;
 use crate::x509::Certificate;
 use std::path::{Path, PathBuf};
@@ -17,9 +18,23 @@ pub struct IssuerSpec {
     /// How its responses are made.
     pub settings: IssuerSettings,
     /// Where its signer is; `None` while there is none.
-    pub signer: Option<SignerFiles>,
+    pub signer: Option<SignerOrigin>,
     /// Where its statuses are.
     pub sources: Vec<Source>,
+}
+
+/// Where a signer is.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SignerOrigin {
+    /// In files that are watched.
+    Files(SignerFiles),
+    /// In a slot, which somebody else fills. Until there is one, the signer in use before stays.
+    Slot {
+        /// The slot.
+        slot: Slot,
+        /// How an RSA key signs.
+        padding: RsaPadding,
+    },
 }
 
 /// A signer's files.
@@ -52,7 +67,15 @@ impl IssuerSpec {
     #[must_use]
     pub fn with_signer(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         let padding = RsaPadding::default();
-        self.signer = Some(SignerFiles { certificate: certificate.into(), key: key.into(), padding });
+        let files = SignerFiles { certificate: certificate.into(), key: key.into(), padding };
+        self.signer = Some(SignerOrigin::Files(files));
+        self
+    }
+
+    /// The same with what is current in this slot as its signer.
+    #[must_use]
+    pub fn with_slot(mut self, slot: Slot) -> Self {
+        self.signer = Some(SignerOrigin::Slot { slot, padding: RsaPadding::default() });
         self
     }
 

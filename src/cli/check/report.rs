@@ -1,12 +1,15 @@
 //! What `check` found.
 
 use crate::cli::show::relative;
+use crate::cli::sync;
 use crate::config::{Config, Fault, Protocol, RegistrySource};
 use crate::registry::file::would_refuse;
 use crate::registry::{Document, Issuer, RecordRules, SignerSource, State};
-use crate::signer::{self, files};
+use crate::signer::slots::Slots;
+use crate::signer::{self, SigningKey, files};
 use crate::status::{self, Source};
 use crate::time::Timestamp;
+use crate::x509::Certificate;
 use crate::x509::crl::Freshness;
 use std::fmt::Write;
 use std::fs::File;
@@ -108,8 +111,9 @@ fn registry(config: &Config, file: &Path, now: Timestamp, report: &mut Report) {
     report.faults.extend(generation.quarantined.into_iter().flat_map(|q| q.faults));
     report.warnings.extend(generation.notes);
     report.retired = generation.tombstones.iter().map(|t| t.id.to_string()).collect();
+    let slots = slots(config, report);
     for issuer in &generation.issuers {
-        let found = Looked { file, issuer, now }.at_everything(config, report);
+        let found = Looked { file, issuer, slots: &slots, now }.at_everything(config, report);
         report.issuers.push(found);
     }
     if generation.issuers.is_empty() {
@@ -118,10 +122,28 @@ fn registry(config: &Config, file: &Path, now: Timestamp, report: &mut Report) {
     }
 }
 
+/// What has been ordered before.
+fn slots(config: &Config, report: &mut Report) -> Option<Slots> {
+    let (dir, seen) = sync::look_at_slots(&config.state_dir);
+    match seen {
+        Ok((slots, faults)) => {
+            report
+                .warnings
+                .extend(faults.into_iter().map(|f| Fault::of_file(&f.path, format!("{}: {}", f.slot, f.text))));
+            Some(slots)
+        }
+        Err(e) => {
+            report.faults.push(Fault::of_file(&dir, format!("the signers that were ordered cannot be listed: {e}")));
+            None
+        }
+    }
+}
+
 /// One issuer under the glass.
 struct Looked<'a> {
     file: &'a Path,
     issuer: &'a Issuer,
+    slots: &'a Option<Slots>,
     now: Timestamp,
 }
 
@@ -157,7 +179,16 @@ impl Looked<'_> {
                         report.faults.push(self.told(&format!("the CA key for enrolment {enrolment}: {e}")));
                     }
                 }
-                format!("ordered from {enrolment} as {profile}")
+                let source = format!("ordered from {enrolment} as {profile}");
+                let slot = self.slots.as_ref().map(|slots| slots.slot(self.issuer.id.as_str()));
+                match slot.and_then(|slot| slot.current()) {
+                    Some(current) => {
+                        let key = current.key.with_padding(self.issuer.signer.rsa_padding);
+                        let found = self.at_pair(&current.certificate, &key, report);
+                        format!("{found}, order {}, {source}", current.order)
+                    }
+                    None => format!("{source}, none there yet"),
+                }
             }
         }
     }
@@ -171,8 +202,12 @@ impl Looked<'_> {
                 return "not usable".to_owned();
             }
         };
+        self.at_pair(&certificate, &key, report)
+    }
+
+    fn at_pair(&self, certificate: &Certificate, key: &SigningKey, report: &mut Report) -> String {
         let response = &self.issuer.response;
-        match signer::check(&self.issuer.certificate, &certificate, &key, response.profile, self.now) {
+        match signer::check(&self.issuer.certificate, certificate, key, response.profile, self.now) {
             Ok(facts) => {
                 report.warnings.extend(facts.warnings.iter().map(|w| self.told(&w.to_string())));
                 let left = facts.not_after.since(self.now);

@@ -65,7 +65,8 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
         demand: sync::demand(&config),
         clock: clock.clone(),
     });
-    let mut registry = Registry::open(&config, clock.clone())?;
+    let slots = sync::slots(&config.state_dir)?;
+    let mut registry = Registry::open(&config, slots, clock.clone())?;
 
     let status = Arc::new(ArcSwap::from_pointee(admin::RegistryView::default()));
     registry.follow(&responder, &status, true);

@@ -6,6 +6,7 @@ use crate::config::{Config, RegistrySource};
 use crate::registry::file::{FileSource, Poll};
 use crate::registry::{Generation, RecordRules};
 use crate::responder::Responder;
+use crate::signer::slots::Slots;
 use crate::status::Watch;
 use crate::time::{Clock, Timestamp};
 use arc_swap::ArcSwap;
@@ -19,13 +20,15 @@ pub(super) struct Registry {
     source: FileSource,
     watch: Watch,
     clock: Arc<dyn Clock>,
+    /// Where signers lie that are ordered.
+    slots: Slots,
     refresh: Duration,
     looked: Timestamp,
     fault: Option<String>,
 }
 
 impl Registry {
-    pub(super) fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Self, String> {
+    pub(super) fn open(config: &Config, slots: Slots, clock: Arc<dyn Clock>) -> Result<Self, String> {
         let RegistrySource::File(file) = &config.registry.source else {
             return Err("[registry] source: this version reads registries from files; name a path".into());
         };
@@ -38,6 +41,7 @@ impl Registry {
             source,
             watch,
             clock,
+            slots,
             refresh: config.registry.refresh,
             looked: Timestamp::MIN,
             fault: None,
@@ -51,7 +55,7 @@ impl Registry {
                 self.source.set_rules(RecordRules::of(config));
                 self.refresh = config.registry.refresh;
             }
-            _ => *self = Registry::open(config, self.clock.clone())?,
+            _ => *self = Registry::open(config, self.slots.clone(), self.clock.clone())?,
         }
         Ok(())
     }
@@ -67,12 +71,12 @@ impl Registry {
         let fault = match self.source.poll(now) {
             Poll::Unchanged => None,
             Poll::Changed(generation) => {
-                hand_on(&generation, responder);
+                hand_on(&generation, responder, &self.slots);
                 None
             }
             Poll::Refused(faults) => Some(faults.to_string()),
             Poll::Restored(generation, faults) => {
-                hand_on(&generation, responder);
+                hand_on(&generation, responder, &self.slots);
                 Some(faults.to_string())
             }
         };
@@ -89,7 +93,7 @@ impl Registry {
     }
 }
 
-fn hand_on(generation: &Generation, responder: &Responder) {
+fn hand_on(generation: &Generation, responder: &Responder, slots: &Slots) {
     for quarantined in &generation.quarantined {
         for fault in &quarantined.faults {
             tracing::error!(issuer = quarantined.name(), "registry record left out: {fault}");
@@ -101,5 +105,5 @@ fn hand_on(generation: &Generation, responder: &Responder) {
     let issuers = generation.issuers.len();
     tracing::info!(generation = generation.number, issuers, "registry taken over");
     // Reading a large index takes a while; nothing here waits for it.
-    responder.adopt_issuers(sync::specs(generation));
+    responder.adopt_issuers(sync::specs(generation, slots));
 }
