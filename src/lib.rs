@@ -20,8 +20,8 @@
 )]
 
 pub mod admin;
-mod asn1;
 pub mod agent;
+mod asn1;
 pub mod audit;
 pub mod cli;
 pub mod client;

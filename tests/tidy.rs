@@ -55,7 +55,11 @@ const MAY_KNOW: &[(&str, &[&str], &str)] = &[
         &["client", "endpoint", "ocsp", "presign", "signer", "status", "store", "time", "x509"],
         "wires the parts; embedders use it without files, so it knows no configuration and no registry",
     ),
-    ("admin", &["endpoint", "presign", "registry", "responder", "time"], "reads reports; nobody but cli imports it"),
+    (
+        "admin",
+        &["audit", "endpoint", "presign", "registry", "responder", "time"],
+        "reads reports; nobody but cli imports it",
+    ),
     (
         "fuzzing",
         &["asn1", "config", "ocsp", "registry", "renewal", "status", "store", "time", "x509"],

@@ -2,6 +2,7 @@
 //!
 //! Reads snapshots and never makes serving wait. Nothing here is reachable from the public listener.
 
+pub mod control;
 mod exposition;
 mod metrics;
 mod pages;

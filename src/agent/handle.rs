@@ -17,7 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The agent's thread does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the renewal agent does not answer: its thread has ended or hangs; the log says why, and a restart begins it anew")]
+#[error(
+    "the renewal agent does not answer: its thread has ended or hangs; the log says why, and a restart begins it anew"
+)]
 pub struct Gone;
 
 /// Why a command was not carried out, or not wholly.

@@ -221,7 +221,8 @@ mod tests {
 
     #[test]
     fn what_a_later_version_wrote_is_still_an_event() {
-        let line = r#"{"at":"1970-01-01T00:00:00Z","who":"x","what":"escrowed","about":"all","outcome":"odd","new":[1]}"#;
+        let line =
+            r#"{"at":"1970-01-01T00:00:00Z","who":"x","what":"escrowed","about":"all","outcome":"odd","new":[1]}"#;
         let event: AuditEvent = serde_json::from_str(line).unwrap();
         assert_eq!((event.what, event.outcome), (What::Other, Some(Outcome::Other)));
     }

@@ -227,4 +227,3 @@ impl<W: Witness + ?Sized> Witness for Arc<W> {
         (**self).saw(event);
     }
 }
-

@@ -125,7 +125,8 @@ impl Document {
                 tombstones.push(Tombstone { id, cause: TombstoneCause::Retired, generation: self.number });
                 continue;
             };
-            let Live { state, certificate: file, certificate_at, signer_source, status, signer, response, approval } = *live;
+            let Live { state, certificate: file, certificate_at, signer_source, status, signer, response, approval } =
+                *live;
             let certificate = match ca_certificate(&file, read) {
                 Ok(certificate) => certificate,
                 Err(why) => {

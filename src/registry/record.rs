@@ -3,7 +3,8 @@
 use super::{IssuerId, SignerSource, State, StatusFiles};
 use crate::config::document::{Collector, Node, Section, did_you_mean};
 use crate::config::{
-    Approval, Config, Fault, IssuerDefaults, Position, Response, Signer, check_issuer_settings, issuer_doubts, path, plain_name,
+    Approval, Config, Fault, IssuerDefaults, Position, Response, Signer, check_issuer_settings, issuer_doubts, path,
+    plain_name,
 };
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
