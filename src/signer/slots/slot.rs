@@ -169,6 +169,7 @@ impl Slot {
     /// If it cannot be written.
     pub fn retire_previous(&self, now: Timestamp) -> Result<Option<String>, SlotError> {
         let mut state = self.0.open_state()?;
+        self.0.destroy_leaving(&mut state);
         let view = self.0.view.load_full();
         let stands_in = |order: &str| view.current.as_ref().is_none_or(|current| current.order == order);
         let past = state.pointer.previous.as_ref().filter(|p| p.until <= now && !stands_in(&p.order));

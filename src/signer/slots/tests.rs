@@ -1,5 +1,8 @@
 //! Slots on a real directory.
 
+mod crash;
+mod disk;
+
 use super::*;
 use crate::ocsp::Serial;
 use crate::signer::{KeyKind, SigningKey};
@@ -8,16 +11,17 @@ use crate::x509::Certificate;
 use crate::x509::issue::{Attribute, CertificateSpec, certification_request, name};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::sync::LazyLock;
 
 const END: Timestamp = Timestamp::from_unix(2_000_000_000);
 
 /// A certificate for this key; `n` is its serial and orders it in time.
 pub(super) fn certificate(spki: &[u8], n: u64) -> Certificate {
-    let (key, _) = SigningKey::generate(KeyKind::Ed25519).unwrap();
+    static CA: LazyLock<SigningKey> = LazyLock::new(|| SigningKey::generate(KeyKind::Ed25519).unwrap().0);
     let subject = name(&[(Attribute::CommonName, "signer")]);
     let from = Timestamp::from_unix(1_000_000_000 + i64::try_from(n).unwrap());
     CertificateSpec::ca(subject, spki.to_vec(), Serial::from_unsigned(&n.to_be_bytes()).unwrap(), from, END)
-        .issue(&key)
+        .issue(&*CA)
         .unwrap()
 }
 
