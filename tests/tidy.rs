@@ -49,7 +49,11 @@ const MAY_KNOW: &[(&str, &[&str], &str)] = &[
         &["audit", "config", "enrolment", "https", "ocsp", "registry", "renewal", "signer", "time", "x509"],
         "carries out what renewal decides; whoever serves knows nothing of it",
     ),
-    ("registry", &["config", "ocsp", "time", "x509"], "says which issuers there are; does nothing with them"),
+    (
+        "registry",
+        &["config", "https", "ocsp", "status", "time", "x509"],
+        "says which issuers there are; does nothing with them (of status: which files have changed)",
+    ),
     (
         "responder",
         &["client", "endpoint", "ocsp", "presign", "signer", "status", "store", "time", "x509"],
@@ -157,6 +161,8 @@ const PURE: &[&str] = &[
     "src/status/index.rs",
     "src/config/document.rs",
     "src/config/quantity.rs",
+    "src/registry/impact.rs",
+    "src/registry/pace.rs",
     "src/registry/record.rs",
     "src/enrolment/accept.rs",
     "src/enrolment/answer.rs",

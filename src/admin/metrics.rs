@@ -166,6 +166,17 @@ fn registry(state: &State, e: &mut Exposition) {
         let age = now.since(at).as_secs();
         e.single("stillgood_registry_age_seconds", Kind::Gauge, "Since the registry was last read and usable.", age);
     }
+    let help = "1 if the last look at the registry brought nothing usable.";
+    e.single("stillgood_registry_fault", Kind::Gauge, help, u8::from(view.fault.is_some()));
+    let help = "Generation that waits for an operator; 0 if none does.";
+    let held = view.held.as_ref();
+    e.single("stillgood_registry_held", Kind::Gauge, help, held.map_or(0, |held| held.generation.number));
+    let help = "Issuers that the waiting generation would change.";
+    e.single("stillgood_registry_held_issuers", Kind::Gauge, help, held.map_or(0, |held| held.impact.changed()));
+    let mut family = e.family("stillgood_registry_looks_total", Kind::Counter, "Looks at the registry's source.");
+    for (result, count) in view.looks.by_result() {
+        family.sample("", &[("result", result)], count);
+    }
     if let Some(at) = state.responder.last_pass() {
         let help = "When all files were last looked at, in seconds since the epoch.";
         e.single("stillgood_agent_last_pass_timestamp_seconds", Kind::Gauge, help, at.unix());

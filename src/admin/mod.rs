@@ -11,7 +11,7 @@ mod server;
 pub use server::{AdminError, AdminHandle, start, start_on};
 
 use crate::endpoint::Stats;
-use crate::registry::Generation;
+use crate::registry::{Generation, Held, Looks};
 use crate::responder::Responder;
 use crate::time::{Clock, Timestamp};
 use arc_swap::ArcSwap;
@@ -26,10 +26,14 @@ pub const PASS_OVERDUE: Duration = Duration::from_secs(60);
 pub struct RegistryView {
     /// What holds.
     pub generation: Option<Arc<Generation>>,
+    /// What waits for an operator.
+    pub held: Option<Arc<Held>>,
     /// When the source was last read and found usable.
     pub last_success: Option<Timestamp>,
     /// Why the last look was refused, if it was.
     pub fault: Option<String>,
+    /// What looks have brought since the start.
+    pub looks: Looks,
 }
 
 /// What the admin listener shows.

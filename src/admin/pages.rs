@@ -1,9 +1,14 @@
 //! What each path of the admin listener says.
 
 use super::{State, metrics};
+use crate::registry::IssuerId;
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, header};
 use http_body_util::Full;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The most issuers of a kind that are named of a change that waits.
+const MAX_NAMED: usize = 1_000;
 
 /// The answer to a request; never waits.
 pub(super) fn answer(state: &State, method: &Method, path: &str) -> Response<Full<Bytes>> {
@@ -44,7 +49,9 @@ fn json(state: &State) -> Response<Full<Bytes>> {
     struct Status<'a> {
         now: crate::time::Timestamp,
         generation: Option<u64>,
+        registry_synced: Option<crate::time::Timestamp>,
         registry_fault: Option<&'a str>,
+        registry_held: Option<Held>,
         issuers: &'a [crate::responder::IssuerReport],
         quarantined: Vec<Quarantined>,
     }
@@ -53,13 +60,29 @@ fn json(state: &State) -> Response<Full<Bytes>> {
         record: String,
         faults: Vec<String>,
     }
+    #[derive(serde::Serialize)]
+    struct Held {
+        generation: u64,
+        since: crate::time::Timestamp,
+        changes: String,
+        by_kind: BTreeMap<&'static str, Vec<String>>,
+    }
     let registry = state.registry.load();
+    let names = |issuers: &BTreeSet<IssuerId>| issuers.iter().take(MAX_NAMED).map(ToString::to_string).collect();
+    let held = registry.held.as_ref().map(|held| Held {
+        generation: held.generation.number,
+        since: held.since,
+        changes: held.impact.to_string(),
+        by_kind: held.impact.kinds().map(|(kind, issuers)| (kind, names(issuers))).collect(),
+    });
     let reports = state.responder.reports();
     let quarantined = registry.generation.iter().flat_map(|generation| &generation.quarantined);
     let status = Status {
         now: state.clock.now(),
         generation: registry.generation.as_ref().map(|generation| generation.number),
+        registry_synced: registry.last_success,
         registry_fault: registry.fault.as_deref(),
+        registry_held: held,
         issuers: &reports,
         quarantined: quarantined
             .map(|q| Quarantined { record: q.name(), faults: q.faults.iter().map(ToString::to_string).collect() })

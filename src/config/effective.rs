@@ -1,7 +1,7 @@
 //! The configuration as it takes effect: every key with its value, as TOML that reads back as the same.
 
 use super::quantity::{ByteSize, HumanDuration, Rate};
-use super::{Config, Enrolment, Protocol, RegistrySource};
+use super::{Config, Enrolment, Protocol, Registry, RegistrySource};
 use std::fmt::Write;
 use std::path::Path;
 use std::time::Duration;
@@ -30,13 +30,7 @@ impl Config {
         out.pair("listen", quoted(&self.admin.listen.map_or_else(|| "off".to_owned(), |a| a.to_string())));
         out.pair("socket", text_of(&self.admin.socket));
 
-        out.section("registry");
-        match &self.registry.source {
-            RegistrySource::File(path) => out.pair("source", text_of(path)),
-            RegistrySource::Https(url) => out.pair("source", quoted(url)),
-        }
-        out.pair("refresh", duration(self.registry.refresh));
-        out.pair("max_age", duration(self.registry.max_age));
+        out.registry(&self.registry);
 
         out.section("signer");
         out.pair("key", quoted(self.signer.key_name()));
@@ -95,6 +89,28 @@ impl Writer {
 
     fn pair(&mut self, key: &str, value: impl std::fmt::Display) {
         let _ = writeln!(self.0, "{key} = {value}");
+    }
+
+    fn registry(&mut self, r: &Registry) {
+        self.section("registry");
+        match &r.source {
+            RegistrySource::File(path) => self.pair("source", text_of(path)),
+            RegistrySource::Https(url) => self.pair("source", quoted(url)),
+        }
+        self.pair("refresh", duration(r.refresh));
+        self.pair("max_age", duration(r.max_age));
+        self.pair("max_change", format!("{:?}", r.max_change));
+        self.pair("small_change", r.small_change);
+        self.pair("base", text_of(&r.base));
+        if let Some(trust) = &r.trust {
+            self.pair("trust", text_of(trust));
+        }
+        if let Some((certificate, key)) = &r.client {
+            self.pair("client_certificate", text_of(certificate));
+            self.pair("client_key", text_of(key));
+        }
+        self.pair("connect_timeout", duration(r.connect_timeout));
+        self.pair("timeout", duration(r.timeout));
     }
 
     fn enrolment(&mut self, name: &str, e: &Enrolment) {

@@ -238,7 +238,7 @@ fn command(node: &Node) -> Result<Vec<String>, String> {
     }
 }
 
-fn url(node: &Node, schemes: &[&str]) -> Result<String, String> {
+pub(super) fn url(node: &Node, schemes: &[&str]) -> Result<String, String> {
     let text = node.string()?;
     let authority =
         schemes.iter().find_map(|s| text.strip_prefix(s)).map(|rest| rest.split('/').next().unwrap_or(rest));

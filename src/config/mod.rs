@@ -10,6 +10,7 @@ mod effective;
 mod enrolment;
 mod fault;
 mod quantity;
+mod registry;
 mod renewal;
 mod response;
 mod sections;
@@ -19,17 +20,22 @@ pub use enrolment::{BasicCredential, ClientCredential, Enrolment, Protocol};
 pub(crate) use fault::Lines;
 pub use fault::{Fault, Faults, Position};
 pub use quantity::{ByteSize, HumanDuration, NotAQuantity, Rate};
+pub use registry::{Registry, RegistrySource};
 pub use renewal::{Approval, Backoff, Renewal, Window};
 pub use response::{ArchiveCutoff, IssuerDefaults, NoncePolicy, ResponderIdForm, Response, Signer};
 pub(crate) use response::{check as check_issuer_settings, doubts as issuer_doubts};
 pub(crate) use sections::path;
-pub use sections::{Admin, Endpoint, OnDemand, Presign, Registry, RegistrySource};
+pub use sections::{Admin, Endpoint, OnDemand, Presign};
 
 /// The defaults, each with its reason, and the bounds.
 pub mod defaults {
     pub use super::enrolment::{
         DEFAULT_CONNECT_TIMEOUT, DEFAULT_DAILY_REQUESTS, DEFAULT_LOCAL_VALIDITY, DEFAULT_MAX_IN_FLIGHT, DEFAULT_RATE,
         DEFAULT_TIMEOUT, MAX_ENROLMENTS,
+    };
+    pub use super::registry::{
+        DEFAULT_REGISTRY_CONNECT_TIMEOUT, DEFAULT_REGISTRY_MAX_AGE, DEFAULT_REGISTRY_MAX_CHANGE,
+        DEFAULT_REGISTRY_REFRESH, DEFAULT_REGISTRY_SMALL_CHANGE, DEFAULT_REGISTRY_TIMEOUT,
     };
     pub use super::renewal::{
         DEFAULT_ACTIVATION_SKEW, DEFAULT_BACKOFF, DEFAULT_ISSUANCES_PER_DAY, DEFAULT_MARGIN, DEFAULT_RAMP,

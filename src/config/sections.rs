@@ -1,4 +1,4 @@
-//! The sections that concern the process: `[endpoint]`, `[admin]`, `[registry]`, `[on_demand]`, `[presign]`.
+//! The sections that concern the process: `[endpoint]`, `[admin]`, `[on_demand]`, `[presign]`.
 
 use super::document::{Collector, Node, Section};
 use super::quantity::{ByteSize, Rate};
@@ -37,10 +37,6 @@ pub const DEFAULT_ON_DEMAND_QUEUE: usize = 1024;
 pub const DEFAULT_ON_DEMAND_CACHE: ByteSize = ByteSize(64 << 20);
 /// Clients give up after a few seconds (browsers 3 s, OpenSSL none); a late answer helps nobody.
 pub const DEFAULT_ON_DEMAND_TIMEOUT: Duration = seconds(2);
-/// The registry file is small; half a minute is how long a disabled CA may still be asked.
-pub const DEFAULT_REGISTRY_REFRESH: Duration = seconds(30);
-/// Thirty missed refreshes: by then the sync is broken, and what was active then may not be now.
-pub const DEFAULT_REGISTRY_MAX_AGE: Duration = seconds(900);
 /// Half-way down: signing gives way to serving and still gets about a tenth of a busy core.
 pub const DEFAULT_BACKGROUND_NICE: u8 = 10;
 /// More threads than any machine this runs on has cores.
@@ -83,26 +79,6 @@ pub struct Admin {
     pub listen: Option<SocketAddr>,
     /// The Unix socket for operator commands; its file permissions are the access control.
     pub socket: PathBuf,
-}
-
-/// Where the registry comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RegistrySource {
-    /// A file.
-    File(PathBuf),
-    /// An `https://` URL.
-    Https(String),
-}
-
-/// `[registry]`: which issuers there are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Registry {
-    /// Where it comes from.
-    pub source: RegistrySource,
-    /// How often it is looked at again (a changed file is also noticed at once).
-    pub refresh: Duration,
-    /// When the last successful look is older than this, no renewal starts.
-    pub max_age: Duration,
 }
 
 /// `[on_demand]`: signing while a client waits.
@@ -179,38 +155,6 @@ impl Admin {
         }
         s.finish(out);
         Admin { listen, socket }
-    }
-}
-
-impl Registry {
-    pub(super) fn read(mut s: Section<'_>, base: &Path, out: &mut Collector) -> Self {
-        let source = s
-            .optional("source", out, |n| match n.string()? {
-                url if url.starts_with("https://") => {
-                    Err(format!("\"{url}\": this version reads the registry from a file only; fetch it beside the process and give its path"))
-                }
-                url if url.contains("://") => Err(format!("\"{url}\" is neither a path nor an https:// URL")),
-                _ => path(n, base).map(RegistrySource::File),
-            })
-            .unwrap_or_else(|| RegistrySource::File(base.join("issuers.json")));
-        let refresh = s
-            .optional("refresh", out, |n| duration(n, seconds(1), seconds(86_400)))
-            .unwrap_or(DEFAULT_REGISTRY_REFRESH);
-        let max_age = s
-            .optional("max_age", out, |n| duration(n, seconds(2), seconds(7 * 86_400)))
-            .unwrap_or(DEFAULT_REGISTRY_MAX_AGE);
-        if max_age < refresh * 2 {
-            out.add(
-                s.position("max_age"),
-                format!(
-                    "registry.max_age: {} is less than twice refresh {}: one missed look would stop all renewal",
-                    super::response::shown(max_age),
-                    super::response::shown(refresh)
-                ),
-            );
-        }
-        s.finish(out);
-        Registry { source, refresh, max_age }
     }
 }
 

@@ -77,6 +77,11 @@ fn the_effective_configuration_reads_back_as_the_same() {
         source = "r \"x\".json"
         refresh = "5s"
         max_age = "1h"
+        max_change = 0.5
+        small_change = 0
+        base = "/pki"
+        connect_timeout = "3s"
+        timeout = "4s"
         [signer]
         key = "rsa-3072"
         rsa_padding = "pss"
@@ -168,6 +173,21 @@ fn faults_name_place_key_and_remedy() {
         (
             "[registry]\nsource = \"http://x/y\"",
             &["2:10: registry.source: \"http://x/y\" is neither a path nor an https:// URL"],
+        ),
+        (
+            "[registry]\nsource = \"https://h/i.json\"\nclient_key = \"k\"\nmax_change = 20\ntimeout = \"1s\"",
+            &[
+                "1:1: registry.connect_timeout: it is longer than timeout, of which it is a part",
+                "2:10: registry.source: trust is missing beside it; write trust = \"registry-roots.pem\", the roots the server chains to",
+                "3:14: registry.client_key: client_certificate is missing beside it",
+                "4:14: registry.max_change: expected a share of the issuers from 0.0 to 1.0, as in 0.2",
+            ],
+        ),
+        (
+            "[registry]\nsource = \"https://u@h/?q\"\ntrust = \"t\"",
+            &[
+                "2:10: registry.source: \"https://u@h/?q\" is not a URL this can use; write https://host:port, without user, query or fragment",
+            ],
         ),
         (
             "[response]\nprofile = \"rfc5019\"",
@@ -324,6 +344,15 @@ fn what_is_allowed_and_seldom_meant_is_a_warning() {
     assert!(texts.iter().any(|t| t.contains(":2:12: response.unissued")), "{texts:?}");
     assert!(texts.iter().any(|t| t.contains(":3:11: response.refresh")), "{texts:?}");
     assert!(texts.iter().any(|t| t.contains("admin.listen: 0.0.0.0:8081")), "{texts:?}");
+}
+
+#[test]
+fn a_registry_behind_a_url_needs_roots_and_no_more() {
+    let registry = parse("[registry]\nsource = \"https://h/i.json\"\ntrust = \"t\"").unwrap().registry;
+    assert_eq!(registry.source, RegistrySource::Https("https://h/i.json".into()));
+    assert_eq!((registry.trust, registry.base), (Some("/etc/sg/t".into()), "/etc/sg".into()));
+    let here = Config::parse("", Path::new("x.toml")).unwrap();
+    assert_eq!(here.registry.base, Path::new("."));
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The whole document: JSON in, records and quarantine out; then the certificates.
 
 use super::record::{self, Content, Live, Record, RecordRules};
-use super::{Generation, Issuer, IssuerId, Quarantined, State, Tombstone, TombstoneCause};
+use super::{Generation, Issuer, IssuerId, Quarantined, SignerSource, State, Tombstone, TombstoneCause};
 use crate::config::document::{Collector, Members, Node};
 use crate::config::{Fault, Faults, Lines, Position};
 use crate::ocsp::{HashAlgorithm, IssuerHashes};
@@ -164,6 +164,19 @@ impl Document {
         }
         self.quarantined.sort_by_key(|q| q.index);
         Generation { number: self.number, issuers, tombstones, quarantined: self.quarantined, notes }
+    }
+
+    /// Records that cannot be used, as far as that can be seen without reading another file.
+    pub fn quarantined(&self) -> &[Quarantined] {
+        &self.quarantined
+    }
+
+    /// Of each sound record: its id, its state, and where its signer comes from (nowhere, if it is retired).
+    pub(super) fn said(&self) -> impl Iterator<Item = (&IssuerId, State, Option<&SignerSource>)> {
+        self.records.iter().map(|(_, record)| match &record.content {
+            Content::Retired => (&record.id, State::Retired, None),
+            Content::Live(live) => (&record.id, live.state, Some(&live.signer_source)),
+        })
     }
 
     /// The ids the document speaks of, quarantined ones included.

@@ -1,10 +1,12 @@
 //! What is remembered of the registry across restarts: the last good document, the highest generation, the tombstones.
 //!
-//! Two files under `{state_dir}/registry/`, each written aside, synced and renamed: `last-good.json`, the document octet
-//! for octet, and `memory.json`. The document goes first, so that after a crash between the two the memory is at most one
-//! generation old and the document says so.
+//! Files under `{state_dir}/registry/`, each written aside, synced and renamed: `last-good.json`, the document octet
+//! for octet; `held.json`, one that waits for an operator; `memory.json`, what follows from both; `synced.json`, when the
+//! source last said so. A document goes before the memory of it, so that after a crash between the two the memory is at
+//! most one generation old and the document says so.
 
 use super::{IssuerId, Tombstone, TombstoneCause};
+use crate::time::Timestamp;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -23,22 +25,45 @@ pub(super) struct Memory {
     pub(super) known: Vec<IssuerId>,
     /// Issuers that are gone.
     pub(super) tombstones: Vec<Tombstone>,
+    /// A higher generation that waits for an operator.
+    pub(super) held: Option<HeldNote>,
+}
+
+/// What is remembered of a generation that is held.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct HeldNote {
+    pub(super) generation: u64,
+    pub(super) sha256: String,
+    pub(super) since: Timestamp,
+    /// Who approved it, and when: it is to be taken over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) approved: Option<(String, Timestamp)>,
+}
+
+/// When the source last said what.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Synced {
+    pub(super) sha256: String,
+    pub(super) at: Timestamp,
 }
 
 impl Memory {
-    /// Why a document with this number and digest must not follow, if so.
+    /// Why a document with this number and digest must not follow, if so. One that is held counts like one in use.
     pub(super) fn refusal(&self, number: u64, digest: &str) -> Option<String> {
-        let before = self.generation;
+        let (before, seen, how) = match &self.held {
+            Some(held) => (held.generation, held.sha256.as_str(), "is held"),
+            None => (self.generation, self.digest.as_str(), "has been in use"),
+        };
         let next = before.saturating_add(1);
         if number < before {
             return Some(format!(
-                "generation {number} is older than {before}, which has been in use; a generation never goes back: to return to an older content, publish it as generation {next}"
+                "generation {number} is older than {before}, which {how}; a generation never goes back: to return to an older content, publish it as generation {next}"
             ));
         }
-        (number == before && !self.digest.is_empty() && digest != self.digest).then(|| {
-            format!(
-                "generation {number} has been in use with another content; raise \"generation\" to {next} with every change"
-            )
+        (number == before && !seen.is_empty() && digest != seen).then(|| {
+            format!("generation {number} {how} with another content; raise \"generation\" to {next} with every change")
         })
     }
 }
@@ -50,6 +75,8 @@ struct Stored {
     sha256: String,
     known: Vec<String>,
     tombstones: Vec<StoredTombstone>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    held: Option<HeldNote>,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -60,7 +87,7 @@ struct StoredTombstone {
     generation: u64,
 }
 
-/// The directory of both files.
+/// The directory of these files.
 #[derive(Clone, Debug)]
 pub(super) struct Vault {
     directory: PathBuf,
@@ -80,6 +107,14 @@ impl Vault {
 
     fn document_path(&self) -> PathBuf {
         self.directory.join("last-good.json")
+    }
+
+    fn held_path(&self) -> PathBuf {
+        self.directory.join("held.json")
+    }
+
+    fn synced_path(&self) -> PathBuf {
+        self.directory.join("synced.json")
     }
 
     pub(super) fn memory_path(&self) -> PathBuf {
@@ -104,12 +139,41 @@ impl Vault {
             digest: stored.sha256,
             known: stored.known.iter().map(id).collect::<Result<_, _>>()?,
             tombstones: stored.tombstones.iter().map(tombstone).collect::<Result<_, _>>()?,
+            held: stored.held,
         }))
     }
 
-    /// Keeps a document and what follows from it.
+    /// The document that is held, if there is one.
+    pub(super) fn held(&self) -> io::Result<Option<Vec<u8>>> {
+        found(read_bounded(&self.held_path(), super::MAX_LEN))
+    }
+
+    /// When the source was last read; what cannot be read is not known.
+    pub(super) fn synced(&self) -> Option<Synced> {
+        serde_json::from_slice(&read_bounded(&self.synced_path(), 4_096).ok()?).ok()
+    }
+
+    /// Keeps a document in use and what follows from it.
     pub(super) fn keep(&self, document: &[u8], memory: &Memory) -> io::Result<()> {
         write_atomically(&self.document_path(), document)?;
+        self.remember(memory)?;
+        if memory.held.is_none() {
+            match fs::remove_file(self.held_path()) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a document that is held.
+    pub(super) fn hold(&self, document: &[u8], memory: &Memory) -> io::Result<()> {
+        write_atomically(&self.held_path(), document)?;
+        self.remember(memory)
+    }
+
+    /// Keeps what follows from documents that are kept already.
+    pub(super) fn remember(&self, memory: &Memory) -> io::Result<()> {
         let stored = Stored {
             generation: memory.generation,
             sha256: memory.digest.clone(),
@@ -119,8 +183,13 @@ impl Vault {
                 .iter()
                 .map(|t| StoredTombstone { id: t.id.to_string(), cause: t.cause, generation: t.generation })
                 .collect(),
+            held: memory.held.clone(),
         };
         write_atomically(&self.memory_path(), &serde_json::to_vec_pretty(&stored)?)
+    }
+
+    pub(super) fn write_synced(&self, synced: &Synced) -> io::Result<()> {
+        write_atomically(&self.synced_path(), &serde_json::to_vec(synced)?)
     }
 }
 

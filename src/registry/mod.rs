@@ -2,8 +2,8 @@
 //!
 //! A registry is a JSON document whose `generation` never goes back. It becomes an immutable [`Generation`] in two steps:
 //! [`Document::parse`] is pure and checks every record by itself, [`Document::resolve`] reads the issuer certificates. A
-//! record that cannot be used is quarantined with its faults and its neighbours are used. [`file::FileSource`] follows a
-//! file and remembers across restarts what it has seen.
+//! record that cannot be used is quarantined with its faults and its neighbours are used. A [`Follower`] decides which of
+//! the documents it is shown is in use, and remembers across restarts; [`Sync`] shows it what a file or a server says.
 //!
 //! What becomes of a record:
 //! * `active`, `disabled`: in [`Generation::issuers`], in the order of the document.
@@ -11,17 +11,24 @@
 //! * gone from the document: a tombstone too ([`TombstoneCause::Removed`]), from the moment its absence is seen. Removing
 //!   a record and retiring it have the same effect; retiring says it on purpose.
 //! * unusable: quarantined. If the issuer was served before, it is served on as the last good record says, until a restart,
-//!   and not renewed (see [`mod@file`]);
+//!   and not renewed (see [`Follower`]);
 //! * a tombstone whose id comes back as active or disabled is used again, and that is noted: the document is the word of
 //!   the operator, and it says so positively.
 
 mod document;
-pub mod file;
+mod follower;
+mod impact;
 mod memory;
+mod pace;
 mod record;
+mod source;
+mod sync;
 
 pub use document::{Document, MAX_ISSUERS, MAX_LEN};
+pub use follower::{ApproveError, Change, Follower, Held, last_good, would_refuse};
+pub use impact::{Guard, Impact};
 pub use record::RecordRules;
+pub use sync::{Handle, Looked, Looks, Settings, Sync, View};
 
 use crate::config::{Approval, Fault, Position, Response, Signer};
 use crate::x509::Certificate;
@@ -110,6 +117,16 @@ pub enum SignerSource {
         /// What the service calls this kind of certificate.
         profile: String,
     },
+}
+
+impl SignerSource {
+    /// Enrolment and profile, where it is ordered.
+    pub fn enrolled(&self) -> Option<(&str, &str)> {
+        match self {
+            SignerSource::Enrolled { enrolment, profile } => Some((enrolment, profile)),
+            SignerSource::Files { .. } => None,
+        }
+    }
 }
 
 /// Where an issuer's statuses come from; at least one file in all.

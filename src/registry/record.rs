@@ -3,11 +3,11 @@
 use super::{IssuerId, SignerSource, State, StatusFiles};
 use crate::config::document::{Collector, Node, Section, did_you_mean};
 use crate::config::{
-    Approval, Config, Fault, IssuerDefaults, Position, Response, Signer, check_issuer_settings, issuer_doubts, path,
-    plain_name,
+    Approval, Config, Fault, IssuerDefaults, Position, RegistrySource, Response, Signer, check_issuer_settings,
+    issuer_doubts, plain_name,
 };
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 /// The most files of one kind a record may name as status sources.
 const MAX_STATUS_FILES: usize = 64;
@@ -21,6 +21,10 @@ pub struct RecordRules {
     pub enrolments: BTreeSet<String>,
     /// `[renewal]` approval.
     pub approval: Approval,
+    /// For a document from elsewhere: its paths are relative to this directory, and one that leads out of it is a fault. Whoever
+    /// serves a registry shall not choose which of this machine's files are read. `None`: relative to the document's own
+    /// directory, and as free as whoever may write there.
+    pub confined: Option<PathBuf>,
 }
 
 impl RecordRules {
@@ -30,6 +34,10 @@ impl RecordRules {
             defaults: config.issuer_defaults.clone(),
             enrolments: config.enrolment.keys().cloned().collect(),
             approval: config.renewal.approval,
+            confined: match config.registry.source {
+                RegistrySource::Https(_) => Some(config.registry.base.clone()),
+                RegistrySource::File(_) => None,
+            },
         }
     }
 }
@@ -64,7 +72,8 @@ pub(super) struct Live {
 
 /// Reads one record; the error is its id, where it has one, and every fault.
 pub(super) fn read(node: &Node, file: &Path, rules: &RecordRules) -> Result<Record, (Option<IssuerId>, Vec<Fault>)> {
-    let base = file.parent().unwrap_or(Path::new(""));
+    let base = Base { directory: file.parent().unwrap_or(Path::new("")), confined: rules.confined.as_deref() };
+    let base = &base;
     let out = &mut Collector::new(file);
     let mut s = Section::new("issuer", node, out);
     let id = s.required("id", "\"id\": \"issuing-ca-1\"", out, |n| IssuerId::new(n.string()?));
@@ -76,9 +85,9 @@ pub(super) fn read(node: &Node, file: &Path, rules: &RecordRules) -> Result<Reco
     let certificate_at = s.position("certificate");
     let (certificate, status) = if state == Some(State::Retired) {
         // A tombstone needs nothing but its id; what else stands there is still checked for its form.
-        (s.optional("certificate", out, |n| path(n, base)), status(&mut s, base, false, out))
+        (s.optional("certificate", out, |n| base.path(n)), status(&mut s, base, false, out))
     } else {
-        let certificate = s.required("certificate", "\"certificate\": \"issuing-ca-1.pem\"", out, |n| path(n, base));
+        let certificate = s.required("certificate", "\"certificate\": \"issuing-ca-1.pem\"", out, |n| base.path(n));
         (certificate, status(&mut s, base, true, out))
     };
 
@@ -116,9 +125,9 @@ pub(super) fn read(node: &Node, file: &Path, rules: &RecordRules) -> Result<Reco
     }
 }
 
-fn status(s: &mut Section<'_>, base: &Path, needed: bool, out: &mut Collector) -> StatusFiles {
+fn status(s: &mut Section<'_>, base: &Base<'_>, needed: bool, out: &mut Collector) -> StatusFiles {
     let mut section = s.section("status", out);
-    let mut read = |key| section.optional(key, out, |n| paths(n, base)).unwrap_or_default();
+    let mut read = |key| section.optional(key, out, |n| base.paths(n)).unwrap_or_default();
     let files = StatusFiles { index: read("index"), crl: read("crl") };
     if needed && !section.has("index") && !section.has("crl") {
         let text = format!(
@@ -143,7 +152,7 @@ fn approval(s: &mut Section<'_>, rules: &RecordRules, out: &mut Collector) -> Ap
 /// Either `signer` with files (which may hold overrides beside them) or `enrolment` and `profile`.
 fn signer_source(
     s: &mut Section<'_>,
-    base: &Path,
+    base: &Base<'_>,
     needed: bool,
     settings: &mut IssuerDefaults,
     rules: &RecordRules,
@@ -165,10 +174,10 @@ fn signer_source(
         plain_name(label).map(|()| label.to_owned())
     });
     let mut section = s.section("signer", out);
-    let certificate = section.optional("certificate", out, |n| path(n, base));
+    let certificate = section.optional("certificate", out, |n| base.path(n));
     // "key" names a file beside "certificate" and a kind of key otherwise: a signer given as files has the key it has.
     let files = section.has("certificate");
-    let key = if files { section.required("key", "\"key\": \"ocsp.key\"", out, |n| path(n, base)) } else { None };
+    let key = if files { section.required("key", "\"key\": \"ocsp.key\"", out, |n| base.path(n)) } else { None };
     settings.read_signer(&mut section, !files, out);
     section.finish(out);
     match (files, s.has("enrolment"), s.has("profile")) {
@@ -198,13 +207,39 @@ fn signer_source(
     }
 }
 
-fn paths(node: &Node, base: &Path) -> Result<Vec<PathBuf>, String> {
-    let names = node.strings()?;
-    if names.is_empty() || names.len() > MAX_STATUS_FILES {
-        return Err(format!("expected 1 to {MAX_STATUS_FILES} paths, found {}", names.len()));
+/// Where the paths of a document begin, and whether they must stay there.
+struct Base<'a> {
+    directory: &'a Path,
+    confined: Option<&'a Path>,
+}
+
+impl Base<'_> {
+    fn path(&self, node: &Node) -> Result<PathBuf, String> {
+        self.join(node.string()?)
     }
-    if names.iter().any(|n| n.is_empty() || n.contains('\0')) {
-        return Err("a path is empty or holds a NUL".to_owned());
+
+    fn paths(&self, node: &Node) -> Result<Vec<PathBuf>, String> {
+        let names = node.strings()?;
+        if names.is_empty() || names.len() > MAX_STATUS_FILES {
+            return Err(format!("expected 1 to {MAX_STATUS_FILES} paths, found {}", names.len()));
+        }
+        names.into_iter().map(|name| self.join(name)).collect()
     }
-    Ok(names.into_iter().map(|n| base.join(n)).collect())
+
+    fn join(&self, name: &str) -> Result<PathBuf, String> {
+        if name.is_empty() || name.contains('\0') {
+            return Err("a path is empty or holds a NUL".to_owned());
+        }
+        let Some(base) = self.confined else { return Ok(self.directory.join(name)) };
+        let stays = Path::new(name).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+        if stays {
+            Ok(base.join(name))
+        } else {
+            Err(format!(
+                "\"{}\" leads out of {}: a registry from a URL names files relative to it, without \"..\" ([registry] base)",
+                name.escape_debug(),
+                base.display()
+            ))
+        }
+    }
 }

@@ -3,10 +3,9 @@
 use crate::cli::show::relative;
 use crate::cli::sync;
 use crate::config::{Config, Fault, Protocol, RegistrySource};
-use crate::registry::file::would_refuse;
-use crate::registry::{Document, Issuer, RecordRules, SignerSource, State};
+use crate::registry::{Document, Issuer, RecordRules, SignerSource, State, last_good, would_refuse};
 use crate::signer::slots::Slots;
-use crate::signer::{self, SigningKey, files};
+use crate::signer::{self, RsaPadding, SigningKey, files};
 use crate::status::{self, Source};
 use crate::time::Timestamp;
 use crate::x509::Certificate;
@@ -50,8 +49,9 @@ impl Report {
     pub(super) fn of(config: &Config, now: Timestamp) -> Self {
         let mut report = Report { warnings: config.warnings.clone(), ..Report::default() };
         enrolments(config, &mut report);
-        if let RegistrySource::File(file) = &config.registry.source {
-            registry(config, file, now, &mut report);
+        match &config.registry.source {
+            RegistrySource::File(file) => registry(config, file, now, &mut report),
+            RegistrySource::Https(url) => server(config, url, now, &mut report),
         }
         report.ok = report.faults.is_empty();
         report
@@ -89,21 +89,53 @@ impl IssuerReport {
 }
 
 fn registry(config: &Config, file: &Path, now: Timestamp, report: &mut Report) {
-    let bytes = match read(file, crate::registry::MAX_LEN) {
-        Ok(bytes) => bytes,
-        Err(e) => {
-            report.faults.push(Fault::of_file(file, format!("the registry cannot be read: {e}")));
-            return;
-        }
+    match read(file, crate::registry::MAX_LEN) {
+        Ok(bytes) => document(config, file, &bytes, true, now, report),
+        Err(e) => report.faults.push(Fault::of_file(file, format!("the registry cannot be read: {e}"))),
+    }
+}
+
+/// Of a registry behind a URL: what is needed to fetch it, and the copy of what was fetched last.
+fn server(config: &Config, url: &str, now: Timestamp, report: &mut Report) {
+    let mut fault = |key: &str, text: String| {
+        report.faults.push(Fault::of_file(&config.file, format!("registry.{key}: {text}")));
     };
-    let document = match Document::parse(&bytes, file, &RecordRules::of(config)) {
+    if let Some(Err(e)) = config.registry.trust.as_ref().map(File::open) {
+        fault("trust", format!("{}: {e}", config.registry.trust.clone().unwrap_or_default().display()));
+    }
+    if let Some((certificate, key)) = &config.registry.client {
+        match files::load_pair(certificate, key, RsaPadding::default()) {
+            Ok((c, _)) if !c.is_valid_at(now) => {
+                let text = format!("{}: it ended {}", certificate.display(), relative(c.not_after(), now));
+                fault("client_certificate", text);
+            }
+            Ok(_) => {}
+            Err(e) => fault("client_certificate", e.to_string()),
+        }
+    }
+    match last_good(&config.state_dir) {
+        Ok(Some(bytes)) => {
+            let text = "nobody was contacted: this is about the copy of what was fetched last";
+            report.warnings.push(Fault::of_file(url, text));
+            document(config, Path::new(url), &bytes, false, now, report);
+        }
+        Ok(None) => {
+            let text = "nobody was contacted, and no copy is there yet: its issuers have not been checked";
+            report.warnings.push(Fault::of_file(url, text));
+        }
+        Err(e) => report.faults.push(Fault::of_file(&config.state_dir, format!("the registry's copy: {e}"))),
+    }
+}
+
+fn document(config: &Config, file: &Path, bytes: &[u8], is_next: bool, now: Timestamp, report: &mut Report) {
+    let document = match Document::parse(bytes, file, &RecordRules::of(config)) {
         Ok(document) => document,
         Err(faults) => {
             report.faults.extend(faults.0);
             return;
         }
     };
-    if let Some(why) = would_refuse(&config.state_dir, document.number(), &bytes) {
+    if let Some(why) = is_next.then(|| would_refuse(&config.state_dir, document.number(), bytes)).flatten() {
         report.faults.push(Fault::of_file(file, why));
     }
     let generation = document.resolve(&mut |path| read(path, files::MAX_CERTIFICATE_FILE_LEN));

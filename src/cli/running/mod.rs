@@ -69,7 +69,9 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
     let mut registry = Registry::open(&config, slots, clock.clone())?;
 
     let status = Arc::new(ArcSwap::from_pointee(admin::RegistryView::default()));
-    registry.follow(&responder, &status, true);
+    // The copy of the last good one, at once; the source is looked at meanwhile.
+    registry.follow(&responder, &status);
+    let looked = status.clone();
     let endpoint = listen(&config, &responder, &sockets, false)?;
     let addresses = endpoint.addresses().to_vec();
     let admin_state =
@@ -100,6 +102,7 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
     supervisor.ready(&addresses);
     let mut look = tokio::time::interval(LOOK);
     let progress = async {
+        registry::first_look(&looked).await;
         if options.progress && std::io::stderr().is_terminal() {
             progress::show_progress(&shown).await;
         }
@@ -120,6 +123,7 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
                     supervisor.feed();
                 }
             }
+            () = service.registry.changed() => service.registry_changed(),
             signal = signals.next() => match signal {
                 Signal::Reload => {
                     supervisor.reloading();

@@ -1,96 +1,105 @@
-//! The registry of a running service: looked at, and handed on.
+//! The registry of a running service: followed by a thread of its own, and handed on.
 
 use super::super::sync;
 use crate::admin;
-use crate::config::{Config, RegistrySource};
-use crate::registry::file::{FileSource, Poll};
-use crate::registry::{Generation, RecordRules};
+use crate::config::Config;
+use crate::registry::{Generation, Handle, Held, Settings, Sync, View};
 use crate::responder::Responder;
 use crate::signer::slots::Slots;
-use crate::status::Watch;
-use crate::time::{Clock, Timestamp};
+use crate::time::Clock;
 use arc_swap::ArcSwap;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::watch;
 
-/// The registry file, looked at when it changes and by interval.
+/// How long the bar of the first signing waits for the registry.
+const FIRST_LOOK: Duration = Duration::from_secs(5);
+/// How often it asks.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// The registry as it is followed, and how much of it has been handed on.
 pub(super) struct Registry {
-    file: PathBuf,
-    source: FileSource,
-    watch: Watch,
-    clock: Arc<dyn Clock>,
+    handle: Handle,
+    views: watch::Receiver<Arc<View>>,
+    revision: u64,
+    held: Option<u64>,
     /// Where signers lie that are ordered.
     slots: Slots,
-    refresh: Duration,
-    looked: Timestamp,
     fault: Option<String>,
+    _sync: Sync,
 }
 
 impl Registry {
     pub(super) fn open(config: &Config, slots: Slots, clock: Arc<dyn Clock>) -> Result<Self, String> {
-        let RegistrySource::File(file) = &config.registry.source else {
-            return Err("[registry] source: this version reads registries from files; name a path".into());
-        };
-        let source = FileSource::open(file, &config.state_dir, RecordRules::of(config))
+        let (sync, handle) = Sync::start(Settings::of(config), &config.state_dir, clock)
             .map_err(|error| format!("state_dir {}: {error}", config.state_dir.display()))?;
-        let watch = Watch::new([file.clone()]);
-        let file = file.clone();
-        Ok(Registry {
-            file,
-            source,
-            watch,
-            clock,
-            slots,
-            refresh: config.registry.refresh,
-            looked: Timestamp::MIN,
-            fault: None,
-        })
+        let views = handle.subscribe();
+        Ok(Registry { handle, views, slots, revision: 0, held: None, fault: None, _sync: sync })
     }
 
-    pub(super) fn change(&mut self, config: &Config) -> Result<(), String> {
-        match &config.registry.source {
-            // What is known of it stays: issuers whose record is broken are served on as before.
-            RegistrySource::File(file) if *file == self.file => {
-                self.source.set_rules(RecordRules::of(config));
-                self.refresh = config.registry.refresh;
-            }
-            _ => *self = Registry::open(config, self.slots.clone(), self.clock.clone())?,
-        }
-        Ok(())
+    /// Goes on by another configuration, and looks at once. What is known stays: issuers whose record is broken are served on
+    /// as before.
+    pub(super) fn change(&self, config: &Config) {
+        self.handle.change(Settings::of(config));
     }
 
-    /// Looks at the file if it changed, if the interval has passed, or if it must be, and hands on what is new.
-    pub(super) fn follow(&mut self, responder: &Responder, status: &ArcSwap<admin::RegistryView>, must: bool) {
-        let now = self.clock.now();
-        let changed = !self.watch.poll().is_empty();
-        if !(must || changed || now < self.looked || now.since(self.looked) >= self.refresh) {
-            return;
+    /// Waits until there may be something new to hand on.
+    pub(super) async fn changed(&mut self) {
+        if self.views.changed().await.is_err() {
+            // Its thread has ended, which a panic alone could do; what is known holds.
+            std::future::pending::<()>().await;
         }
-        self.looked = now;
-        let fault = match self.source.poll(now) {
-            Poll::Unchanged => None,
-            Poll::Changed(generation) => {
-                hand_on(&generation, responder, &self.slots);
-                None
+    }
+
+    /// Hands on what is new.
+    pub(super) fn follow(&mut self, responder: &Responder, status: &ArcSwap<admin::RegistryView>) {
+        let view = self.views.borrow_and_update().clone();
+        if view.revision != self.revision {
+            self.revision = view.revision;
+            if let Some(generation) = &view.current {
+                let before = status.load().generation.clone();
+                if !before.is_some_and(|before| Arc::ptr_eq(&before, generation)) {
+                    hand_on(generation, responder, &self.slots);
+                }
             }
-            Poll::Refused(faults) => Some(faults.to_string()),
-            Poll::Restored(generation, faults) => {
-                hand_on(&generation, responder, &self.slots);
-                Some(faults.to_string())
-            }
-        };
-        if let Some(text) = fault.as_ref().filter(|text| self.fault.as_ref() != Some(*text)) {
+        }
+        let held = view.held.as_ref().map(|held| held.generation.number);
+        match &view.held {
+            Some(waiting) if self.held != held => tell_held(waiting, &view),
+            _ => {}
+        }
+        self.held = held;
+        if let Some(text) = view.fault.as_ref().filter(|text| self.fault.as_ref() != Some(*text)) {
             tracing::error!("the registry is refused and what was known before holds:\n{text}");
         }
-        self.fault = fault;
-        let view = admin::RegistryView {
-            generation: self.source.current().cloned(),
-            last_success: self.source.last_success(),
-            fault: self.fault.clone(),
-        };
-        status.store(Arc::new(view));
+        self.fault.clone_from(&view.fault);
+        status.store(Arc::new(admin::RegistryView {
+            generation: view.current.clone(),
+            held: view.held.clone(),
+            last_success: view.synced,
+            fault: view.fault.clone(),
+            looks: view.looks,
+        }));
     }
+}
+
+/// Waits until the source has been looked at once and what it said was handed on, but not for ever.
+pub(super) async fn first_look(status: &ArcSwap<admin::RegistryView>) {
+    for _ in 0..FIRST_LOOK.as_millis() / LOOK.as_millis() {
+        if status.load().looks.by_result().iter().any(|(_, count)| *count > 0) {
+            return;
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+fn tell_held(held: &Held, view: &View) {
+    let in_use = view.current.as_ref().map_or(0, |generation| generation.number);
+    tracing::error!(
+        generation = held.generation.number,
+        "registry held: {}; generation {in_use} stays in use until an operator approves the new one, and what either of them stops is not renewed",
+        held.impact
+    );
 }
 
 fn hand_on(generation: &Generation, responder: &Responder, slots: &Slots) {

@@ -47,7 +47,10 @@ impl Service {
         if !self.config_watch.poll().is_empty() {
             self.reload();
         }
-        self.registry.follow(&self.responder, &self.status, false);
+    }
+
+    pub(super) fn registry_changed(&mut self) {
+        self.registry.follow(&self.responder, &self.status);
     }
 
     /// Takes a changed configuration over as a whole, or not at all.
@@ -103,11 +106,8 @@ impl Service {
                 }
             }
         }
-        if let Err(error) = self.registry.change(&next) {
-            tracing::error!("the registry in use stays: {error}");
-        }
+        self.registry.change(&next);
         self.config = next;
-        self.registry.follow(&self.responder, &self.status, true);
         tracing::info!("configuration taken over from {}", file.display());
     }
 }

@@ -1,0 +1,80 @@
+//! What follows from the generations before.
+
+use super::super::memory::{MAX_TOMBSTONES, Memory};
+use super::super::{Generation, Issuer, IssuerId, State, Tombstone, TombstoneCause};
+use super::Follower;
+use crate::config::Fault;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+impl Follower {
+    /// An issuer whose record has become unusable is served on as its last good record says: a slip of the pen must not
+    /// take it off the network. It is not renewed, since nothing says any more that it is active.
+    pub(super) fn serve_on(&self, generation: &mut Generation) {
+        let Some(previous) = self.current() else { return };
+        for quarantined in &generation.quarantined {
+            let Some(id) = &quarantined.id else { continue };
+            let spoken_of =
+                generation.issuers.iter().any(|i| i.id == *id) || generation.tombstones.iter().any(|t| t.id == *id);
+            if let Some(issuer) = previous.issuers.iter().find(|i| i.id == *id && !spoken_of) {
+                let text =
+                    format!("{id}: its record cannot be used; until a restart it is served as before, and not renewed");
+                generation.notes.push(match quarantined.faults.first().and_then(|f| f.at) {
+                    Some(at) => Fault::at(&self.name, at, text),
+                    None => Fault::of_file(&self.name, text),
+                });
+                generation.issuers.push(Arc::new(Issuer { state: State::Disabled, ..Issuer::clone(issuer) }));
+            }
+        }
+    }
+
+    /// Adds the tombstones of before and of what is gone, and notes those that are back.
+    pub(super) fn remember(&self, generation: &mut Generation, ids: &HashSet<IssuerId>, digest: &str) -> Memory {
+        let retired: HashSet<IssuerId> = generation.tombstones.iter().map(|t| t.id.clone()).collect();
+        for old in &self.memory.tombstones {
+            if retired.contains(&old.id) {
+                // The first generation in which it was gone is the one to remember.
+                for t in generation.tombstones.iter_mut().filter(|t| t.id == old.id) {
+                    t.generation = old.generation;
+                }
+            } else if let Some(back) = generation.issuers.iter().find(|i| i.id == old.id) {
+                let gone = match old.cause {
+                    TombstoneCause::Retired => "retired",
+                    TombstoneCause::Removed => "removed",
+                };
+                let text = format!(
+                    "{} was {gone} in generation {} and is {} again",
+                    old.id,
+                    old.generation,
+                    back.state.name()
+                );
+                generation.notes.push(Fault::at(&self.name, back.at, text));
+            } else if !ids.contains(&old.id) {
+                generation.tombstones.push(old.clone());
+            }
+        }
+        let buried: HashSet<IssuerId> = generation.tombstones.iter().map(|t| t.id.clone()).collect();
+        for id in self.memory.known.iter().filter(|id| !ids.contains(id) && !buried.contains(id)) {
+            let number = generation.number;
+            generation.tombstones.push(Tombstone {
+                id: id.clone(),
+                cause: TombstoneCause::Removed,
+                generation: number,
+            });
+        }
+        let surplus = generation.tombstones.len().saturating_sub(MAX_TOMBSTONES);
+        if surplus > 0 {
+            generation.tombstones.sort_by_key(|t| t.generation);
+            generation.tombstones.drain(..surplus);
+        }
+        let mut known: Vec<IssuerId> = ids.iter().filter(|id| !retired.contains(id)).cloned().collect();
+        known.sort();
+        Memory {
+            generation: generation.number,
+            digest: digest.to_owned(),
+            known,
+            tombstones: generation.tombstones.clone(),
+            held: self.memory.held.clone().filter(|held| held.generation > generation.number),
+        }
+    }
+}
