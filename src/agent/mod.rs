@@ -11,10 +11,12 @@
 //! * Our own client certificates are renewed by the same machine, first; files that an operator replaces are noticed.
 //! * [`Handle::view`] says when the agent last completed a pass and what it could not look at.
 
+mod evidence;
 mod handle;
 mod parts;
 mod view;
 
+pub use evidence::Followed;
 pub use handle::{CommandError, Gone, Handle};
 pub use parts::{Evidence, Look, Parts, Service, Settings, Trial};
 pub use view::{AgentView, Coverage, CredentialView, Tally, view_of};

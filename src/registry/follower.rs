@@ -4,7 +4,7 @@ mod before;
 
 use super::document::Document;
 use super::memory::{HeldNote, Memory, Synced, Vault, read_bounded};
-use super::{Generation, Guard, Impact, IssuerId, RecordRules};
+use super::{Generation, Guard, Impact, Issuer, IssuerId, RecordRules, State};
 use crate::config::{Fault, Faults};
 use crate::time::Timestamp;
 use crate::x509::Certificate;
@@ -167,6 +167,17 @@ impl Follower {
     /// The generation that waits for an operator, if one does.
     pub fn held(&self) -> Option<&Arc<Held>> {
         self.held.as_ref().map(|waiting| &waiting.held)
+    }
+
+    /// By what signers may be asked for: what is in use, and disabled there what is stopped by what is held.
+    pub fn renewable(&self) -> Option<Arc<Generation>> {
+        let current = self.current()?;
+        let Some(held) = self.held() else { return Some(Arc::clone(current)) };
+        let mut generation = Generation::clone(current);
+        for issuer in generation.issuers.iter_mut().filter(|issuer| held.impact.stops(&issuer.id)) {
+            *issuer = Arc::new(Issuer { state: State::Disabled, ..Issuer::clone(issuer) });
+        }
+        Some(Arc::new(generation))
     }
 
     /// When the source was last read and found usable, be it in use or held: the age of the registry counts from here. It is

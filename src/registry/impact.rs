@@ -1,6 +1,7 @@
 //! What another document would change, and whether that is more than may change unasked. Pure.
 
 use super::{Document, Generation, IssuerId, SignerSource, State, TombstoneCause};
+use crate::config;
 use crate::x509::Certificate;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -149,6 +150,11 @@ impl fmt::Display for Impact {
 }
 
 impl Guard {
+    /// That of a configuration.
+    pub fn of(registry: &config::Registry) -> Self {
+        Guard { max_change: registry.max_change, small_change: registry.small_change }
+    }
+
     /// Whether an operator is to be asked first. Where nothing was known, there is nothing to guard.
     pub fn holds(&self, impact: &Impact) -> bool {
         let changed = impact.changed();

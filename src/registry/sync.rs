@@ -2,7 +2,7 @@
 
 use super::follower::{ApproveError, Change, Follower, Held};
 use super::source::{Source, Spec, Unreadable};
-use super::{Generation, Guard, Issuer, RecordRules, State, pace};
+use super::{Generation, Guard, RecordRules, pace};
 use crate::config::{Config, Fault, Faults};
 use crate::time::{Clock, Timestamp, monotonic};
 use bytes::Bytes;
@@ -25,6 +25,9 @@ const APPROVAL: Duration = Duration::from_secs(10);
 /// How long stopping waits for what is being written.
 const STOP: Duration = Duration::from_secs(2);
 
+const LATE: &str = "the registry was not read in time";
+const ENDED: &str = "the registry's thread has ended";
+
 /// What is looked at, how often, and what documents are checked against.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
@@ -43,7 +46,7 @@ impl Settings {
             spec: Spec::of(registry),
             refresh: registry.refresh,
             max_age: registry.max_age,
-            guard: Guard { max_change: registry.max_change, small_change: registry.small_change },
+            guard: Guard::of(registry),
             rules: RecordRules::of(config),
         }
     }
@@ -58,20 +61,15 @@ pub struct View {
     pub current: Option<Arc<Generation>>,
     /// What waits for an operator.
     pub held: Option<Arc<Held>>,
+    /// By what signers may be asked for: what is in use, and disabled there what the held one stops. A change is held for
+    /// what it would do; what the newest word says of a CA that is gone holds at once.
+    pub renewable: Option<Arc<Generation>>,
     /// When the source was last read and found usable: the age of the evidence.
     pub synced: Option<Timestamp>,
     /// Why the last look failed, if it did.
     pub fault: Option<String>,
     /// What looks have brought since the start.
     pub looks: Looks,
-}
-
-impl View {
-    /// Whether a signer may be asked for: the generation in use says active, and what waits for an operator, which is newer,
-    /// says nothing else. A change is held for what it would do; what it says of a CA that is gone holds at once.
-    pub fn is_renewable(&self, issuer: &Issuer) -> bool {
-        issuer.state == State::Active && !self.held.as_ref().is_some_and(|held| held.impact.stops(&issuer.id))
-    }
 }
 
 /// How many looks brought what.
@@ -131,15 +129,13 @@ pub struct Handle {
     commands: mpsc::Sender<Command>,
 }
 
-#[derive(Debug)]
 enum Command {
     Look(Waiting),
     Approve { generation: u64, who: String, reply: oneshot::Sender<Result<(), ApproveError>> },
 }
 
-#[derive(Debug)]
 struct Waiting {
-    reply: oneshot::Sender<Looked>,
+    reply: Box<dyn FnOnce(Looked) + Send>,
     since: Instant,
 }
 
@@ -206,14 +202,32 @@ impl Handle {
     /// costs the server a conditional request; certificates are not read again for it.
     pub async fn look_now(&self, deadline: Instant) -> Looked {
         let (reply, answer) = oneshot::channel();
-        if let Err(e) = self.commands.try_send(Command::Look(Waiting { reply, since: monotonic() })) {
-            return Looked::NotRead(format!("the registry's thread takes no question: {e}"));
+        // Whoever asked may have gone.
+        if let Err(why) = self.ask(Box::new(move |looked| drop(reply.send(looked)))) {
+            return Looked::NotRead(why);
         }
         match timeout_at(deadline.into(), answer).await {
             Ok(Ok(looked)) => looked,
-            Ok(Err(_)) => Looked::NotRead("the registry's thread has ended".to_owned()),
-            Err(_) => Looked::NotRead("the registry was not read in time".to_owned()),
+            Ok(Err(_)) => Looked::NotRead(ENDED.to_owned()),
+            Err(_) => Looked::NotRead(LATE.to_owned()),
         }
+    }
+
+    /// Like [`Handle::look_now`], for a thread that may wait.
+    pub fn look_now_blocking(&self, patience: Duration) -> Looked {
+        let (reply, answer) = std_mpsc::sync_channel(1);
+        if let Err(why) = self.ask(Box::new(move |looked| drop(reply.send(looked)))) {
+            return Looked::NotRead(why);
+        }
+        answer.recv_timeout(patience).unwrap_or_else(|e| match e {
+            std_mpsc::RecvTimeoutError::Timeout => Looked::NotRead(LATE.to_owned()),
+            std_mpsc::RecvTimeoutError::Disconnected => Looked::NotRead(ENDED.to_owned()),
+        })
+    }
+
+    fn ask(&self, reply: Box<dyn FnOnce(Looked) + Send>) -> Result<(), String> {
+        let command = Command::Look(Waiting { reply, since: monotonic() });
+        self.commands.try_send(command).map_err(|e| format!("the registry's thread takes no question: {e}"))
     }
 
     /// Takes the generation over that is held, in the name of `who`. Once this has succeeded no restart asks again.
@@ -422,20 +436,26 @@ impl Driver {
 
     fn answer(&self, waiting: Waiting, at: Timestamp) {
         let view = self.views.borrow().clone();
-        // Whoever asked may have gone.
-        let _ = waiting.reply.send(Looked::Read { view, at });
+        (waiting.reply)(Looked::Read { view, at });
     }
 
     fn refuse(&self, waiting: Waiting) {
         let why = self.fault.clone().unwrap_or_else(|| "too many wait for the registry already".to_owned());
-        let _ = waiting.reply.send(Looked::NotRead(why));
+        (waiting.reply)(Looked::NotRead(why));
     }
 
     fn publish(&self) {
+        let revision = self.follower.revision();
+        let before = self.views.borrow().clone();
+        let renewable = match before.revision == revision {
+            true => before.renewable.clone(),
+            false => self.follower.renewable(),
+        };
         self.views.send_replace(Arc::new(View {
-            revision: self.follower.revision(),
+            revision,
             current: self.follower.current().cloned(),
             held: self.follower.held().cloned(),
+            renewable,
             synced: self.follower.synced(),
             fault: self.fault.clone(),
             looks: self.looks,

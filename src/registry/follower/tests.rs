@@ -1,5 +1,5 @@
 use super::*;
-use crate::registry::{State, TombstoneCause};
+use crate::registry::TombstoneCause;
 use proptest::prelude::*;
 use std::fs;
 
@@ -284,6 +284,10 @@ fn a_large_change_is_held_until_it_is_approved() {
     let held = source.follower.held().unwrap().clone();
     assert_eq!(held.impact.to_string(), "2 issuers would change, 3 are known: 1 disabled (a), 1 retired (b)");
     assert_eq!((held.since, source.follower.synced()), (at(3), Some(at(4))), "what is held was read all the same");
+
+    let states = |generation: &Generation| generation.issuers.iter().map(|i| i.state).collect::<Vec<_>>();
+    assert_eq!(states(&source.current()), [State::Active, State::Active, State::Disabled]);
+    assert_eq!(states(&source.follower.renewable().unwrap()), [State::Disabled; 3], "stopped at once");
 
     let wrong = source.follower.approve(2, "eve", at(5)).unwrap_err();
     assert!(wrong.to_string().contains("generation 3 is held"), "{wrong}");
