@@ -258,3 +258,14 @@ fn an_ec_key_without_its_public_key_loads_beside_its_certificate() {
     shell.run("ec -in bare.pem -out whole.pem -conv_form uncompressed");
     assert!(SigningKey::load(&shell.read("whole.pem"), RsaPadding::Pkcs1).unwrap().matches(&certificate));
 }
+
+#[test]
+fn openssl_finds_nothing_wrong_with_rsa_keys_that_are_made_here() {
+    let Some(shell) = Shell::new("openssl_finds_nothing_wrong_with_rsa_keys_that_are_made_here") else { return };
+    for (kind, bits) in [(KeyKind::Rsa2048, 2048), (KeyKind::Rsa3072, 3072)] {
+        let (_, pkcs8) = SigningKey::generate(kind).unwrap();
+        shell.write("rsa.key", "PRIVATE KEY", &pkcs8);
+        let said = shell.run("pkey -in rsa.key -check -noout -text");
+        assert!(said.contains("Key is valid") && said.contains(&format!("({bits} bit, 2 primes)")), "{said}");
+    }
+}

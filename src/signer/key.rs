@@ -1,6 +1,7 @@
 //! A private key held in memory, by ring.
 
 use super::key_format::{Curve, PrivateKey, key_der, private_key};
+use super::rsa_generation;
 use crate::asn1::{Reader, put_header, put_tlv, tag, tlv, whole};
 use crate::ocsp::SignatureAlgorithm;
 use crate::x509::{Certificate, PublicKeyKind, SignError, Signer, oid, pem::PemError};
@@ -103,9 +104,6 @@ pub enum KeyError {
     /// A modulus that is too short or too long.
     #[error("an RSA key of {0} bits cannot be used; 2048 to 4096 bits, a multiple of 8, can")]
     RsaSize(usize),
-    /// This kind of key is not generated here.
-    #[error("RSA keys are not generated here; make one with `openssl genrsa -out FILE {0}`, or choose ecdsa-p256")]
-    NoRsaGeneration(u16),
     /// The system's random source failed.
     #[error("the system gave no randomness for a new key")]
     NoRandomness,
@@ -145,19 +143,21 @@ impl SigningKey {
         Ok(Self::from_pair(pair, rng))
     }
 
-    /// Makes a new key and its PKCS#8 document, to be kept in a file. ECDSA and Ed25519 only.
+    /// Makes a new key and its PKCS#8 document, to be kept in a file. An RSA key takes up to seconds.
     pub fn generate(kind: KeyKind) -> Result<(Self, Zeroizing<Vec<u8>>), KeyError> {
         let rng = SystemRandom::new();
-        let document = match kind {
-            KeyKind::EcdsaP256 => EcdsaKeyPair::generate_pkcs8(ring_curve(Curve::P256), &rng),
-            KeyKind::EcdsaP384 => EcdsaKeyPair::generate_pkcs8(ring_curve(Curve::P384), &rng),
-            KeyKind::Ed25519 => Ed25519KeyPair::generate_pkcs8(&rng),
-            KeyKind::Rsa2048 => return Err(KeyError::NoRsaGeneration(2048)),
-            KeyKind::Rsa3072 => return Err(KeyError::NoRsaGeneration(3072)),
-            KeyKind::Rsa4096 => return Err(KeyError::NoRsaGeneration(4096)),
+        let by_ring = |document: Result<ring::pkcs8::Document, _>| {
+            let document = document.map_err(|_: ring::error::Unspecified| KeyError::NoRandomness)?;
+            first_version(document.as_ref()).ok_or(KeyError::Damaged)
         };
-        let document = document.map_err(|_| KeyError::NoRandomness)?;
-        let pkcs8 = first_version(document.as_ref()).ok_or(KeyError::Damaged)?;
+        let pkcs8 = match kind {
+            KeyKind::EcdsaP256 => by_ring(EcdsaKeyPair::generate_pkcs8(ring_curve(Curve::P256), &rng))?,
+            KeyKind::EcdsaP384 => by_ring(EcdsaKeyPair::generate_pkcs8(ring_curve(Curve::P384), &rng))?,
+            KeyKind::Ed25519 => by_ring(Ed25519KeyPair::generate_pkcs8(&rng))?,
+            KeyKind::Rsa2048 => rsa_generation::generate(2048)?,
+            KeyKind::Rsa3072 => rsa_generation::generate(3072)?,
+            KeyKind::Rsa4096 => rsa_generation::generate(4096)?,
+        };
         Ok((Self::load(&pkcs8, RsaPadding::default())?, pkcs8))
     }
 
@@ -348,12 +348,6 @@ mod tests {
         }
         keys
     });
-
-    #[test]
-    fn rsa_keys_are_not_generated_and_the_message_says_how_to_make_one() {
-        let error = SigningKey::generate(KeyKind::Rsa3072).unwrap_err().to_string();
-        assert!(error.contains("openssl genrsa -out FILE 3072"), "{error}");
-    }
 
     #[test]
     fn kinds_are_named_as_in_the_configuration() {

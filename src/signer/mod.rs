@@ -4,6 +4,7 @@ pub mod check;
 pub mod files;
 mod key;
 mod key_format;
+mod rsa_generation;
 pub mod slots;
 
 pub use crate::x509::{SignError, Signer};
