@@ -2,6 +2,7 @@
 
 mod crash;
 mod disk;
+mod faults;
 
 use super::*;
 use crate::ocsp::Serial;
