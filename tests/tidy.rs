@@ -61,7 +61,7 @@ const MAY_KNOW: &[(&str, &[&str], &str)] = &[
     ),
     (
         "admin",
-        &["audit", "endpoint", "presign", "registry", "responder", "time"],
+        &["agent", "audit", "endpoint", "presign", "registry", "renewal", "responder", "time"],
         "reads reports; nobody but cli imports it",
     ),
     (
@@ -73,6 +73,7 @@ const MAY_KNOW: &[(&str, &[&str], &str)] = &[
         "cli",
         &[
             "admin",
+            "agent",
             "asn1",
             "audit",
             "client",

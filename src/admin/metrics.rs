@@ -12,6 +12,9 @@ pub(super) fn page(state: &State) -> String {
     signing(state, &mut e);
     registry(state, &mut e);
     process(&mut e);
+    if let Some(agent) = &*state.agent.load() {
+        super::renewal::metrics(agent, &mut e);
+    }
     e.finish()
 }
 
@@ -121,6 +124,13 @@ fn issuers(state: &State, e: &mut Exposition) {
     family.sample("", &[("kind", "source_line"), ("state", "unreadable")], lines);
     let refused: usize = reports.iter().map(|r| r.refused_segments.len()).sum();
     family.sample("", &[("kind", "segment"), ("state", "unreadable")], refused);
+    if let Some(agent) = &*state.agent.load() {
+        let coverage = &agent.view().coverage;
+        let counts = [("known", coverage.known), ("checked", coverage.checked), ("unreadable", coverage.unreadable.len())];
+        for (name, count) in counts {
+            family.sample("", &[("kind", "renewal"), ("state", name)], count);
+        }
+    }
 }
 
 fn signing(state: &State, e: &mut Exposition) {
@@ -177,9 +187,16 @@ fn registry(state: &State, e: &mut Exposition) {
     for (result, count) in view.looks.by_result() {
         family.sample("", &[("result", result)], count);
     }
+    let mut family = e.family(
+        "stillgood_agent_last_pass_timestamp_seconds",
+        Kind::Gauge,
+        "When the last look at all files, and the last pass of renewal, was completed, in seconds since the epoch.",
+    );
     if let Some(at) = state.responder.last_pass() {
-        let help = "When all files were last looked at, in seconds since the epoch.";
-        e.single("stillgood_agent_last_pass_timestamp_seconds", Kind::Gauge, help, at.unix());
+        family.sample("", &[("pass", "files")], at.unix());
+    }
+    if let Some(agent) = &*state.agent.load() {
+        family.sample("", &[("pass", "renewal")], agent.view().last_pass.unix());
     }
     let is_ready = u8::from(state.not_ready().is_empty());
     let help = "1 if there is an answer for every active issuer, as /readyz says.";

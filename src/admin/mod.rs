@@ -6,15 +6,17 @@ pub mod control;
 mod exposition;
 mod metrics;
 mod pages;
+mod renewal;
 mod server;
 
 pub use server::{AdminError, AdminHandle, start, start_on};
 
+use crate::agent;
 use crate::endpoint::Stats;
 use crate::registry::{Generation, Held, Looks};
 use crate::responder::Responder;
 use crate::time::{Clock, Timestamp};
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +45,7 @@ pub struct State {
     registry: Arc<ArcSwap<RegistryView>>,
     clock: Arc<dyn Clock>,
     started: Timestamp,
+    agent: ArcSwapOption<agent::Handle>,
 }
 
 impl State {
@@ -54,12 +57,18 @@ impl State {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let started = clock.now();
-        State { responder, endpoint: ArcSwap::from_pointee(endpoint), registry, clock, started }
+        let agent = ArcSwapOption::empty();
+        State { responder, endpoint: ArcSwap::from_pointee(endpoint), registry, clock, started, agent }
     }
 
     /// Shows the counters of another endpoint, after its listeners were replaced.
     pub fn set_endpoint(&self, stats: Stats) {
         self.endpoint.store(Arc::new(stats));
+    }
+
+    /// Shows this renewal agent, or none.
+    pub fn set_agent(&self, handle: Option<agent::Handle>) {
+        self.agent.store(handle.map(Arc::new));
     }
 
     /// Why the service is not ready, one line each; empty when it is.
@@ -72,6 +81,14 @@ impl State {
                 missing.push(format!("the last complete look at the files was at {at}: the pass is overdue"));
             }
             Some(_) => {}
+        }
+        if let Some(agent) = &*self.agent.load() {
+            let view = agent.view();
+            if agent.is_gone() {
+                missing.push("the renewal agent has died; the log says why, and a restart begins it anew".to_owned());
+            } else if view.is_overdue(now) {
+                missing.push(format!("the last pass of the renewal agent was at {}: it is overdue", view.last_pass));
+            }
         }
         let registry = self.registry.load();
         match (&registry.generation, &registry.fault) {

@@ -1,8 +1,7 @@
 //! The registry that a thread follows, as evidence.
 
-use super::{Evidence, Look};
-use crate::registry::{Generation, Handle, Looked};
-use std::sync::{Arc, Mutex, PoisonError};
+use super::{Evidence, Look, Reading};
+use crate::registry::{Handle, Looked};
 use std::time::Duration;
 
 /// How long a look may take: longer than a server may take to answer by default, and than what hangs is worth.
@@ -12,29 +11,24 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub struct Followed {
     registry: Handle,
-    told: Mutex<Option<Arc<Generation>>>,
 }
 
 impl Followed {
     /// Asks this registry.
     pub fn new(registry: Handle) -> Self {
-        Followed { registry, told: Mutex::default() }
+        Followed { registry }
     }
 }
 
 impl Evidence for Followed {
     fn look(&self) -> Look {
-        let (view, at) = match self.registry.look_now_blocking(PATIENCE) {
-            Looked::Read { view, at } => (view, at),
-            Looked::NotRead(why) => return Look::Nothing(why),
-        };
-        // What is stopped by a generation that is held is disabled in it.
-        let Some(generation) = view.renewable.clone() else { return Look::Nothing("it holds nothing yet".to_owned()) };
-        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        if told.as_ref().is_some_and(|told| Arc::ptr_eq(told, &generation)) {
-            return Look::Same { generation: generation.number, at };
+        match self.registry.look_now_blocking(PATIENCE) {
+            // What is stopped by a generation that is held is disabled in it.
+            Looked::Read { view, at } => match view.renewable.clone() {
+                Some(generation) => Look::Read(Reading { generation, synced_at: at }),
+                None => Look::Nothing("it holds nothing yet".to_owned()),
+            },
+            Looked::NotRead(why) => Look::Nothing(why),
         }
-        *told = Some(Arc::clone(&generation));
-        Look::Changed { generation, synced_at: at }
     }
 }

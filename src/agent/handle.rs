@@ -1,10 +1,8 @@
 //! By what the others reach the agent's thread.
 
-use super::parts::Settings;
+use super::parts::{Reading, Settings};
 use super::view::AgentView;
-use crate::registry::Generation;
 use crate::renewal::{Command, Explanation, Ignored, Impact, Plan, RegistryView, SlotId, Snapshot};
-use crate::time::Timestamp;
 use arc_swap::ArcSwap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -50,13 +48,13 @@ pub(super) struct Shared {
     pub snapshot: ArcSwap<Snapshot>,
     pub view: ArcSwap<AgentView>,
     pub settings: ArcSwap<Settings>,
-    pub registry: Mutex<Option<(Arc<Generation>, Timestamp)>>,
+    pub registry: Mutex<Option<Reading>>,
     pub woken: Notify,
 }
 
 impl Shared {
     /// The newest registry that was handed over and not yet taken.
-    pub fn take_registry(&self) -> Option<(Arc<Generation>, Timestamp)> {
+    pub fn take_registry(&self) -> Option<Reading> {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
@@ -69,9 +67,9 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// A generation of the registry, new or read again at `synced_at`. Only the newest counts; nothing waits.
-    pub fn registry(&self, generation: Arc<Generation>, synced_at: Timestamp) {
-        *self.shared.registry.lock().unwrap_or_else(PoisonError::into_inner) = Some((generation, synced_at));
+    /// The registry, new or read again. Only the newest counts; nothing waits.
+    pub fn registry(&self, reading: Reading) {
+        *self.shared.registry.lock().unwrap_or_else(PoisonError::into_inner) = Some(reading);
         self.shared.woken.notify_one();
     }
 

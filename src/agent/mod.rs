@@ -11,12 +11,24 @@
 //! * Our own client certificates are renewed by the same machine, first; files that an operator replaces are noticed.
 //! * [`Handle::view`] says when the agent last completed a pass and what it could not look at.
 
+mod driver;
 mod evidence;
 mod handle;
+mod ledger;
+mod order;
 mod parts;
+mod settings;
+mod steps;
+mod tell;
+mod thread;
+mod verify;
 mod view;
+mod watch;
+mod work;
 
 pub use evidence::Followed;
 pub use handle::{CommandError, Gone, Handle};
-pub use parts::{Evidence, Look, Parts, Service, Settings, Trial};
+pub use ledger::{Ledger, LedgerError, Restored};
+pub use parts::{Evidence, Look, Parts, Reading, Service, Settings, Trial};
+pub use thread::{Agent, AgentError};
 pub use view::{AgentView, Coverage, CredentialView, Tally, view_of};

@@ -6,6 +6,7 @@ use crate::enrolment::Enrolment;
 use crate::registry::{Generation, Issuer};
 use crate::renewal::{EndpointSpec, Limits};
 use crate::signer::SigningKey;
+use crate::signer::slots::{SlotFault, Slots};
 use crate::time::{Clock, Timestamp};
 use crate::x509::Certificate;
 use std::path::PathBuf;
@@ -40,6 +41,12 @@ pub struct Parts {
     pub node: String,
     /// The file of the ledger.
     pub ledger: PathBuf,
+    /// The signers of issuers.
+    pub slots: Slots,
+    /// The orders for our own credentials, one slot per CA service; a directory of its own.
+    pub credentials: Slots,
+    /// What could not be used when these were opened.
+    pub faults: Vec<SlotFault>,
     /// Who tries new signers out.
     pub trial: Arc<dyn Trial>,
     /// Who looks at the registry.
@@ -72,20 +79,17 @@ pub trait Evidence: Send + Sync + 'static {
 /// What a look at the registry showed.
 #[derive(Clone, Debug)]
 pub enum Look {
-    /// The generation that is in use.
-    Same {
-        /// Its number.
-        generation: u64,
-        /// When it was read.
-        at: Timestamp,
-    },
-    /// Another generation, or the same with other records in use.
-    Changed {
-        /// All of it.
-        generation: Arc<Generation>,
-        /// When it was read.
-        synced_at: Timestamp,
-    },
+    /// It was read.
+    Read(Reading),
     /// It could not be read, or what was read is not used; in words.
     Nothing(String),
+}
+
+/// The registry as it was read.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// What may be asked for: where nothing has changed, the same as before.
+    pub generation: Arc<Generation>,
+    /// When the source was read.
+    pub synced_at: Timestamp,
 }

@@ -1,7 +1,8 @@
 //! What the agent shows of itself, and how renewal sees a registry.
 
+use super::parts::Reading;
 use crate::config::{Approval, Renewal};
-use crate::registry::{Generation, IssuerId, SignerSource};
+use crate::registry::{IssuerId, SignerSource, State};
 use crate::renewal::{Cause, EndpointId, IssuerSpec, RegistryView};
 use crate::time::Timestamp;
 use serde::Serialize;
@@ -74,13 +75,18 @@ pub struct CredentialView {
     pub fault: Option<String>,
 }
 
-/// What renewal is to know of a generation that was read at `synced_at`. Issuers whose signers are files are the operator's,
-/// and a record that cannot be used now says nothing, even where its predecessor is served on.
-pub fn view_of(generation: &Generation, renewal: &Renewal, synced_at: Timestamp) -> RegistryView {
-    let quarantined: BTreeSet<IssuerId> = generation.quarantined.iter().filter_map(|q| q.id.clone()).collect();
-    let issuers = generation.issuers.iter().filter(|issuer| !quarantined.contains(&issuer.id)).filter_map(|issuer| {
+/// What renewal is to know of a registry. Issuers whose signers are files are the operator's; a record that cannot be used now
+/// says nothing, even where its predecessor is served on.
+pub fn view_of(reading: &Reading, renewal: &Renewal) -> RegistryView {
+    let generation = &reading.generation;
+    let mut quarantined: BTreeSet<IssuerId> = generation.quarantined.iter().filter_map(|q| q.id.clone()).collect();
+    let issuers = generation.issuers.iter().filter_map(|issuer| {
+        // What is served on as before stands there as disabled; a second record of one id is quarantined beside the first.
+        if issuer.state == State::Disabled && quarantined.contains(&issuer.id) {
+            return None;
+        }
         let SignerSource::Enrolled { enrolment, profile } = &issuer.signer_source else { return None };
-        Some(IssuerSpec {
+        let spec = IssuerSpec {
             id: issuer.id.clone(),
             state: issuer.state,
             endpoint: EndpointId::new(enrolment).ok()?,
@@ -88,12 +94,11 @@ pub fn view_of(generation: &Generation, renewal: &Renewal, synced_at: Timestamp)
             validity: issuer.response.validity,
             margin: renewal.margin,
             needs_approval: issuer.approval == Approval::Required,
-        })
+        };
+        quarantined.remove(&issuer.id);
+        Some(spec)
     });
-    RegistryView {
-        generation: generation.number,
-        synced_at,
-        issuers: issuers.collect(),
-        quarantined: quarantined.iter().cloned().collect(),
-    }
+    let issuers: Vec<IssuerSpec> = issuers.collect();
+    let quarantined = quarantined.into_iter().collect();
+    RegistryView { generation: generation.number, synced_at: reading.synced_at, issuers, quarantined }
 }

@@ -25,7 +25,8 @@ const CONFIG: &str = "stillgood.toml";
 /// Make a demo PKI, serve it, and print what to try.
 ///
 /// Two CAs: one whose OpenSSL index.txt lists every certificate, so that all answers are signed ahead; one that has only a
-/// CRL, so that good answers are signed when first asked for. Nothing here is meant for production.
+/// CRL, so that good answers are signed when first asked for. Their signers live for minutes and are renewed before your
+/// eyes. Nothing here is meant for production.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Examples:\n  stillgood demo\n  stillgood demo --certs 1000000          a million certificates\n  \
@@ -81,13 +82,50 @@ fn prepare(args: &Args) -> Result<Config, String> {
     // Written last and anew each time: it marks a complete demo, and holds the address asked for now.
     let admin = SocketAddr::new(args.listen.ip(), args.listen.port().checked_add(1).unwrap_or(0));
     let admin = if args.listen.port() == 0 { SocketAddr::new(args.listen.ip(), 0) } else { admin };
-    let text = format!(
-        "# Made by `stillgood demo`. deploy/stillgood.example.toml explains every key.\nstate_dir = \"state\"\n\n\
-         [endpoint]\nlisten = [\"{}\"]\n\n[admin]\nlisten = \"{admin}\"\n\n[registry]\nsource = \"issuers.json\"\n",
-        args.listen
-    );
-    write(&config_file, text.as_bytes())?;
+    write(&config_file, configuration(args, admin).as_bytes())?;
     Config::load(&config_file).map_err(|faults| faults.to_string())
+}
+
+/// Signers that are renewed every few minutes: of a life of 16 minutes, 10 belong to the last response and half a one is the
+/// margin, so that the window lies two to four minutes after the beginning.
+fn configuration(args: &Args, admin: SocketAddr) -> String {
+    // Everything is signed again within `refresh`: a million takes a core a minute, and must not take all of it.
+    let minutes = 10 + u64::from(args.certs / 200_000);
+    format!(
+        r#"# Made by `stillgood demo`. deploy/stillgood.example.toml explains every key.
+state_dir = "state"
+
+[endpoint]
+listen = ["{}"]
+
+[admin]
+listen = "{admin}"
+
+[registry]
+source = "issuers.json"
+
+[response]
+validity = "{minutes}m"
+refresh = "{}m"
+backdate = "1m"
+
+# For watching only: real signers live for weeks.
+[renewal]
+margin = "30s"
+activation_skew = "0s"
+ramp = "0s"
+submissions_per_day = 2000
+issuances_per_day = 2000
+
+[enrolment.demo]
+protocol = "local"
+ca_keys = "ca-keys"
+validity = "{}m"
+"#,
+        args.listen,
+        minutes * 2 / 5,
+        minutes * 8 / 5
+    )
 }
 
 struct Ca {
@@ -152,44 +190,28 @@ fn make(args: &Args) -> Result<(), String> {
         "generation": 1,
         "issuers": [
             { "id": "demo-ca", "state": "active", "certificate": "demo-ca.pem",
-              "signer": { "certificate": "demo-ca-ocsp.pem", "key": "demo-ca-ocsp.key" },
+              "enrolment": "demo", "profile": "ocsp",
               "status": { "index": "index.txt" } },
             { "id": "demo-crl-ca", "state": "active", "certificate": "demo-crl-ca.pem",
-              "signer": { "certificate": "demo-crl-ca-ocsp.pem", "key": "demo-crl-ca-ocsp.key" },
+              "enrolment": "demo", "profile": "ocsp",
               "status": { "crl": "demo-crl-ca.crl" } },
         ],
     });
     write(&dir.join("issuers.json"), format!("{registry:#}\n").as_bytes())
 }
 
-/// A CA with a delegated signer, its files written.
+/// A CA, its files written.
 fn ca(dir: &Path, id: &str, common_name: &str, now: Timestamp, rng: &SystemRandom) -> Result<Ca, String> {
-    let generate = || SigningKey::generate(KeyKind::EcdsaP256).map_err(|e| e.to_string());
-    let subject = |cn: &str| {
-        name(&[(Attribute::Country, "XX"), (Attribute::Organization, "Stillgood Demo"), (Attribute::CommonName, cn)])
-    };
-    let (key, pkcs8) = generate()?;
+    let (key, pkcs8) = SigningKey::generate(KeyKind::EcdsaP256).map_err(|e| e.to_string())?;
+    let organization = (Attribute::Organization, "Stillgood Demo");
+    let subject = name(&[(Attribute::Country, "XX"), organization, (Attribute::CommonName, common_name)]);
     let from = now.minus(DAY);
-    let spec =
-        CertificateSpec::ca(subject(common_name), key.spki_der(), random_serial(rng)?, from, now.plus(3650 * DAY));
+    let spec = CertificateSpec::ca(subject, key.spki_der(), random_serial(rng)?, from, now.plus(3650 * DAY));
     let certificate = spec.issue(&key).map_err(|e| e.to_string())?;
     write(&dir.join(format!("{id}.pem")), pem::encode("CERTIFICATE", certificate.der()).as_bytes())?;
     let keys = dir.join("ca-keys");
     crate::store::create_private(&keys).map_err(|e| format!("{}: {e}", keys.display()))?;
     files::write_key(&keys.join(format!("{id}.key")), &pkcs8).map_err(|e| e.to_string())?;
-
-    let (signer_key, signer_pkcs8) = generate()?;
-    let spec = CertificateSpec::ocsp_signer(
-        &certificate,
-        subject(&format!("{common_name} OCSP signer")),
-        signer_key.spki_der(),
-        random_serial(rng)?,
-        from,
-        now.plus(90 * DAY),
-    );
-    let signer = spec.sign(&key).map_err(|e| e.to_string())?;
-    write(&dir.join(format!("{id}-ocsp.pem")), pem::encode("CERTIFICATE", &signer).as_bytes())?;
-    files::write_key(&dir.join(format!("{id}-ocsp.key")), &signer_pkcs8).map_err(|e| e.to_string())?;
     Ok(Ca { key, certificate })
 }
 

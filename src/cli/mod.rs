@@ -5,6 +5,7 @@
 //! 3 UNKNOWN, and 3 for a command line it cannot understand.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "verbs talk to people")]
 
+mod agent;
 mod check;
 mod demo;
 mod inspect;

@@ -15,13 +15,13 @@ use std::sync::Arc;
 const SLOTS: &str = "signers";
 
 /// Opens the slots of a state directory, and says what could not be used there.
-pub(super) fn slots(state_dir: &Path) -> Result<Slots, String> {
+pub(super) fn slots(state_dir: &Path) -> Result<(Slots, Vec<SlotFault>), String> {
     let dir = state_dir.join(SLOTS);
     let (slots, faults) = Slots::open(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
     for fault in &faults {
         tracing::error!(issuer = fault.slot, "{fault}");
     }
-    Ok(slots)
+    Ok((slots, faults))
 }
 
 /// The slots of a state directory, to be looked at beside a process that uses them.

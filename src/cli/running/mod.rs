@@ -9,6 +9,7 @@ use self::registry::Registry;
 use self::service::Service;
 use self::signals::{Signal, Signals};
 use super::supervisor::{Sockets, Supervisor};
+use super::agent::RenewalAgent;
 use super::sync;
 use crate::admin;
 use crate::config::Config;
@@ -66,7 +67,8 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
         clock: clock.clone(),
     });
     let slots = sync::slots(&config.state_dir)?;
-    let mut registry = Registry::open(&config, slots, clock.clone())?;
+    let mut registry = Registry::open(&config, slots.0.clone(), clock.clone())?;
+    let renewal = RenewalAgent::new(&config, slots, responder.clone(), registry.handle(), clock.clone());
 
     let status = Arc::new(ArcSwap::from_pointee(admin::RegistryView::default()));
     // The copy of the last good one, at once; the source is looked at meanwhile.
@@ -94,7 +96,9 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
         admin: None,
         admin_state,
         status,
+        renewal,
     };
+    service.follow_renewal();
     // Whoever cannot be looked at answers all the same.
     if let Err(error) = service.start_admin() {
         tracing::error!("{error}; requests are answered without it, and it is tried again");
@@ -139,7 +143,12 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
         }
     }
     if let Some(endpoint) = service.endpoint.take() {
-        let _ = tokio::task::spawn_blocking(move || endpoint.shutdown(GRACE)).await;
+        let renewal = service.renewal;
+        let _ = tokio::task::spawn_blocking(move || {
+            renewal.stop();
+            endpoint.shutdown(GRACE);
+        })
+        .await;
     }
     Ok(())
 }

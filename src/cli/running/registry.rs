@@ -37,6 +37,16 @@ impl Registry {
         Ok(Registry { handle, views, slots, revision: 0, held: None, fault: None, _sync: sync })
     }
 
+    /// What is known now.
+    pub(super) fn view(&self) -> Arc<View> {
+        self.handle.view()
+    }
+
+    /// By what others ask for it.
+    pub(super) fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
     /// Goes on by another configuration, and looks at once. What is known stays: issuers whose record is broken are served on
     /// as before.
     pub(super) fn change(&self, config: &Config) {

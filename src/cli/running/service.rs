@@ -1,5 +1,6 @@
 //! What changes while a service runs: its configuration, its files, its listeners.
 
+use super::super::agent::{self, RenewalAgent};
 use super::super::supervisor::Sockets;
 use super::registry::Registry;
 use super::{GRACE, listen, service};
@@ -23,6 +24,7 @@ pub(super) struct Service {
     pub(super) admin: Option<admin::AdminHandle>,
     pub(super) admin_state: Arc<admin::State>,
     pub(super) status: Arc<ArcSwap<admin::RegistryView>>,
+    pub(super) renewal: RenewalAgent,
 }
 
 impl Service {
@@ -47,10 +49,18 @@ impl Service {
         if !self.config_watch.poll().is_empty() {
             self.reload();
         }
+        self.follow_renewal();
     }
 
     pub(super) fn registry_changed(&mut self) {
         self.registry.follow(&self.responder, &self.status);
+        self.follow_renewal();
+    }
+
+    /// Tells the agent what is known of the registry, and the admin listener of the agent.
+    pub(super) fn follow_renewal(&mut self) {
+        self.renewal.follow(&self.config, agent::reading(&self.registry.view()));
+        self.admin_state.set_agent(self.renewal.handle());
     }
 
     /// Takes a changed configuration over as a whole, or not at all.
@@ -107,6 +117,7 @@ impl Service {
             }
         }
         self.registry.change(&next);
+        self.renewal.change(&next);
         self.config = next;
         tracing::info!("configuration taken over from {}", file.display());
     }

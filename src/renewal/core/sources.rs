@@ -3,6 +3,7 @@
 use super::super::event::{EndpointSpec, Ignored, IssuerSpec, Reach, RegistryView};
 use super::super::gate::Gate;
 use super::super::id::{EndpointId, Mix, SlotId};
+use super::super::limits::Limits;
 use super::super::record::Record;
 use super::super::schedule::SignerLife;
 use super::super::slot::{Hold, Known, Phase, Slot, Standing, Terms};
@@ -13,6 +14,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 impl Core {
+    /// Other bounds from now on: calendars are reckoned anew. Tell the endpoints after it.
+    pub fn set_limits(&mut self, limits: Limits, now: Timestamp) {
+        self.limits = limits;
+        self.stirred = true;
+        let all: Vec<SlotId> = self.slots.keys().cloned().collect();
+        all.iter().for_each(|id| self.reschedule(id));
+        self.settle_all(now);
+    }
+
     /// Start or reload: a ramp for every endpoint.
     pub(super) fn configure(&mut self, specs: Vec<EndpointSpec>, now: Timestamp) -> usize {
         let mut before = std::mem::take(&mut self.endpoints);

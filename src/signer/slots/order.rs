@@ -5,7 +5,7 @@ use super::error::SlotError;
 use super::name::{self, CERTIFICATE, KEY, REQUEST};
 use super::slot::{Inner, Installed};
 use crate::signer::files::{FileError, MAX_CERTIFICATE_FILE_LEN};
-use crate::signer::{KeyKind, RsaPadding, SigningKey};
+use crate::signer::{KeyError, KeyKind, RsaPadding, SigningKey};
 use crate::x509::issue::CertificationRequest;
 use crate::x509::{Certificate, CertificateError, pem};
 use std::fmt::Display;
@@ -129,6 +129,23 @@ impl OrderFiles {
         match load_key(&*self.slot.disk, &file) {
             Err(fault) if is_absent(&fault) => Err(SlotError::Missing { order: self.order.clone(), file }),
             other => Ok(other?),
+        }
+    }
+
+    /// The certificate with its chain as PEM, and the key as PKCS#8, to be put where somebody else reads them.
+    ///
+    /// # Errors
+    /// If either is missing or cannot be read.
+    pub fn export(&self) -> Result<(String, Zeroizing<Vec<u8>>), SlotError> {
+        let (disk, key, certificate) = (&*self.slot.disk, self.path(KEY)?, self.path(CERTIFICATE)?);
+        let chain = disk.read(&certificate, false)?;
+        let text = String::from_utf8_lossy(&chain).into_owned();
+        let octets = disk.read(&key, true)?;
+        let blocks = pem::blocks(&octets).map_err(|e| FileError::Key { path: key.clone(), source: e.into() })?;
+        let pkcs8 = blocks.into_iter().find(|block| block.label == "PRIVATE KEY").map(|block| block.der);
+        match pkcs8 {
+            Some(der) => Ok((text, Zeroizing::new(der.to_vec()))),
+            None => Err(FileError::Key { path: key, source: KeyError::NoKey }.into()),
         }
     }
 

@@ -12,7 +12,7 @@ mod request;
 pub use certificate::CertificateSpec;
 pub use crl::{CrlEntry, CrlSpec};
 pub use extension::ExtensionSpec;
-pub use name::{Attribute, name};
+pub use name::{Attribute, name, signer_name};
 pub use request::{
     CertificationRequest, RequestError, certification_request, ocsp_signer_request, reenrolment_request,
 };

@@ -1,0 +1,369 @@
+//! The agent's event loop: the core, what it is told, what it wants done.
+
+use super::handle::{CommandError, Question, Shared};
+use super::ledger::Ledger;
+use super::order::{Job, Target};
+use super::parts::{Look, Parts, Reading, Service, Settings};
+use super::tell::{TallyKey, Teller, about_reach};
+use super::verify::life_of;
+use super::view::{AgentView, view_of};
+use super::work::Workers;
+use crate::audit::{AuditEvent, Outcome, What};
+use crate::registry::{Issuer, IssuerId};
+use crate::renewal::{
+    Command, Core, EndpointId, Event, Failure, Ignored, Kind, OrderId, Reach, Record, Scope, SlotId, Step,
+};
+use crate::time::{Timestamp, monotonic};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+/// Reports that may wait for the loop; whoever has one more waits.
+const REPORTS: usize = 256;
+/// Reports that are taken in one pass.
+const BATCH: usize = 256;
+/// What changes in quick succession is published once in so long.
+const PUBLISH: Duration = Duration::from_millis(100);
+
+/// What a piece of work says when it is done.
+pub(super) enum Report {
+    /// Of an order.
+    Step(Event),
+    /// Of a request: it no longer takes a place on the wire.
+    Answer { event: Event, tally: TallyKey },
+    /// Of a look at the registry.
+    Looked(Look),
+    /// Of our own certificate: what it is, and why it cannot be used now.
+    Credential { endpoint: EndpointId, seen: super::watch::Seen },
+    /// An order is over and its files are gone.
+    Cleaned,
+}
+
+/// A request on the wire.
+pub(super) struct Wire {
+    pub order: OrderId,
+    pub attempt: u32,
+    pub endpoint: EndpointId,
+    pub drop: oneshot::Sender<()>,
+    pub task: JoinHandle<()>,
+}
+
+pub(super) struct Driver {
+    pub core: Core,
+    pub ledger: Ledger,
+    pub parts: Parts,
+    pub shared: Arc<Shared>,
+    pub teller: Teller,
+    pub workers: Workers,
+    pub reports: mpsc::Sender<Report>,
+    pub settings: Arc<Settings>,
+    pub services: BTreeMap<EndpointId, Service>,
+    /// The last usable record of each issuer.
+    pub issuers: HashMap<IssuerId, Arc<Issuer>>,
+    /// The registry in use.
+    pub reading: Option<Reading>,
+    /// Slots whose certificate the core has been told.
+    pub told: BTreeSet<SlotId>,
+    pub wires: BTreeMap<SlotId, Wire>,
+    /// Records that could not be written yet, by key.
+    pub unsaved: BTreeMap<String, Record>,
+    /// Ledger keys that were written before the start, with when.
+    pub restored: BTreeMap<String, Timestamp>,
+    pub ledger_fault: Option<String>,
+    pub tallies: BTreeMap<TallyKey, u64>,
+    pub credentials: BTreeMap<EndpointId, super::watch::Seen>,
+    /// Looks at our own certificates that are under way.
+    pub looking: BTreeSet<EndpointId>,
+    /// Orders whose files are to be destroyed once the ledger no longer needs them.
+    pub spent: Vec<(SlotId, OrderId)>,
+    pub started: Timestamp,
+    pub published: Option<Instant>,
+    pub retired: Timestamp,
+}
+
+impl Driver {
+    pub(super) fn new(
+        parts: Parts,
+        settings: Settings,
+        shared: Arc<Shared>,
+        core: Core,
+        ledger: Ledger,
+        restored: BTreeMap<String, Timestamp>,
+    ) -> (Self, mpsc::Receiver<Report>) {
+        let (reports, inbox) = mpsc::channel(REPORTS);
+        let now = parts.clock.now();
+        let teller = Teller { witness: parts.witness.clone(), clock: parts.clock.clone() };
+        let settings = Arc::new(settings);
+        let driver = Driver {
+            core,
+            ledger,
+            shared,
+            teller,
+            workers: Workers::new(),
+            reports,
+            services: by_name(&settings),
+            settings,
+            issuers: HashMap::new(),
+            reading: None,
+            told: BTreeSet::new(),
+            wires: BTreeMap::new(),
+            unsaved: BTreeMap::new(),
+            restored,
+            ledger_fault: None,
+            tallies: BTreeMap::new(),
+            credentials: BTreeMap::new(),
+            looking: BTreeSet::new(),
+            spent: Vec::new(),
+            started: now,
+            published: None,
+            retired: now,
+            parts,
+        };
+        (driver, inbox)
+    }
+
+    /// Runs until it is told to stop.
+    pub(super) async fn run(
+        mut self,
+        mut inbox: mpsc::Receiver<Report>,
+        mut questions: mpsc::Receiver<Question>,
+        mut stop: oneshot::Receiver<()>,
+    ) {
+        self.look_at_credentials();
+        loop {
+            let now = self.teller.now();
+            if let Some(reading) = self.shared.take_registry() {
+                self.registry(reading);
+            }
+            self.pass(now);
+            self.housekeeping(now);
+            let rest = self.rest(now);
+            tokio::select! {
+                biased;
+                _ = &mut stop => break,
+                question = questions.recv() => match question {
+                    Some(question) => self.answer(question),
+                    None => break,
+                },
+                report = inbox.recv() => {
+                    let mut next = report;
+                    let mut taken = 0;
+                    while let Some(report) = next {
+                        self.take(report);
+                        taken += 1;
+                        next = if taken < BATCH { inbox.try_recv().ok() } else { None };
+                    }
+                }
+                () = self.shared.woken.notified() => {}
+                () = tokio::time::sleep(rest) => {}
+            }
+        }
+        for (_, wire) in std::mem::take(&mut self.wires) {
+            let _ = wire.drop.send(());
+            let _ = tokio::time::timeout(Duration::from_millis(200), wire.task).await;
+        }
+        self.save(Vec::new());
+        self.teller.saw(&self.teller.event(What::Stopped, about_reach(&Reach::All)));
+    }
+
+    /// Everything to be done now.
+    pub(super) fn pass(&mut self, now: Timestamp) {
+        let actions = self.core.poll(now);
+        if !actions.is_empty() {
+            self.published = None;
+        }
+        self.carry_out(actions);
+    }
+
+    fn rest(&self, now: Timestamp) -> Duration {
+        let pass = Duration::from_secs(AgentView::PASS_SECS);
+        let rest = self.core.next_wakeup(now).map_or(pass, |at| at.since(now).min(pass));
+        // What was just carried out may have failed at once; the core spaces its attempts, this spaces ours.
+        let rest = rest.max(Duration::from_millis(20));
+        if self.published.is_none() { rest.min(PUBLISH) } else { rest }
+    }
+
+    /// Tells the core; what it ignores came too late and is no fault.
+    pub(super) fn tell(&mut self, event: Event) {
+        let now = self.teller.now();
+        self.published = None;
+        if let Err(ignored) = self.core.handle(event, now) {
+            match ignored {
+                Ignored::TooManySlots { .. } => self.teller.alarm(ignored.to_string()),
+                Ignored::GenerationWentBack { .. } => tracing::error!("{ignored}"),
+                _ => tracing::debug!("{ignored}"),
+            }
+        }
+    }
+
+    fn take(&mut self, report: Report) {
+        match report {
+            Report::Step(event) => self.tell(event),
+            Report::Answer { event, tally } => {
+                if let Event::Later { slot, order, .. }
+                | Event::Issued { slot, order }
+                | Event::Failed { slot, order, .. } = &event
+                    && self.wires.get(slot).is_some_and(|wire| wire.order == *order)
+                {
+                    self.wires.remove(slot);
+                }
+                *self.tallies.entry(tally).or_default() += 1;
+                self.tell(event);
+            }
+            Report::Looked(Look::Read(reading)) => self.registry(reading),
+            Report::Looked(Look::Nothing(why)) => {
+                tracing::warn!("the registry could not be looked at before a request, which waits: {why}");
+                self.tell(Event::NotConfirmed);
+            }
+            Report::Credential { endpoint, seen } => self.credential_seen(endpoint, seen),
+            Report::Cleaned => {}
+        }
+    }
+
+    /// Takes over what the registry says, and tells the core of signers it has not heard of.
+    pub(super) fn registry(&mut self, reading: Reading) {
+        if self.reading.as_ref().is_some_and(|before| Arc::ptr_eq(&before.generation, &reading.generation)) {
+            let (generation, at) = (reading.generation.number, reading.synced_at);
+            self.reading = Some(reading);
+            self.tell(Event::Confirmed { generation, at });
+            return;
+        }
+        let view = view_of(&reading, &self.settings.renewal);
+        let generation = reading.generation.clone();
+        let enrolled: BTreeSet<&IssuerId> = view.issuers.iter().map(|i| &i.id).collect();
+        for issuer in generation.issuers.iter().filter(|issuer| enrolled.contains(&issuer.id)) {
+            self.issuers.insert(issuer.id.clone(), issuer.clone());
+        }
+        let slots: Vec<SlotId> = view.issuers.iter().map(|i| SlotId::Signer(i.id.clone())).collect();
+        let is_first = self.reading.is_none();
+        self.tell(Event::Registry(view));
+        self.reading = Some(reading);
+        for slot in slots {
+            if !self.told.contains(&slot) {
+                self.tell_signer(slot);
+            }
+        }
+        if is_first {
+            self.forget_what_is_long_gone();
+        }
+    }
+
+    fn tell_signer(&mut self, slot: SlotId) {
+        let SlotId::Signer(issuer) = &slot else { return };
+        let life = self.parts.slots.slot(issuer.as_str()).current().map(|current| life_of(&current.certificate));
+        self.told.insert(slot.clone());
+        self.tell(Event::Signer { slot, life });
+    }
+
+    fn answer(&mut self, question: Question) {
+        let now = self.teller.now();
+        // Whoever asked may have stopped waiting.
+        match question {
+            Question::Plan(answer) => drop(answer.send(self.core.plan(now))),
+            Question::Explain(slot, answer) => drop(answer.send(self.core.explain(&slot, now))),
+            Question::Impact(view, answer) => drop(answer.send(self.core.impact(&view, now))),
+            Question::Configure(settings, answer) => {
+                self.configure(settings);
+                let _ = answer.send(());
+            }
+            Question::Command { command, who, reason, answer } => {
+                let done = self.command(command, &who, &reason);
+                let _ = answer.send(done);
+            }
+        }
+    }
+
+    fn command(&mut self, command: Command, who: &str, reason: &str) -> Result<usize, CommandError> {
+        let now = self.teller.now();
+        let (verb, about) = match &command {
+            Command::Pause(pause) => (format!("pause until {}", pause.until), about_reach(&pause.reach)),
+            Command::Resume { reach } => ("resume".to_owned(), about_reach(reach)),
+            Command::Renew { reach } => ("renew".to_owned(), about_reach(reach)),
+            Command::Unpark { reach } => ("unpark".to_owned(), about_reach(reach)),
+            Command::Approve { slot } => ("approve".to_owned(), super::tell::about(slot)),
+        };
+        let handled = self.core.handle(Event::Command(command), now).map_err(CommandError::from);
+        self.pass(now);
+        self.publish(now);
+        let done = match (handled, &self.ledger_fault) {
+            (Ok(_), Some(fault)) => Err(CommandError::NotSaved(fault.clone())),
+            (handled, _) => handled,
+        };
+        let (outcome, refusal) = match &done {
+            Ok(_) => (Outcome::Done, String::new()),
+            Err(error) => (Outcome::Refused, format!(" ({error})")),
+        };
+        let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+        tracing::info!("{who}: {verb} {about}{reason}{refusal}");
+        let event = AuditEvent::new(now, who, What::Command, about);
+        self.teller.saw(&AuditEvent { outcome: Some(outcome), ..event.saying(format!("{verb}{reason}{refusal}")) });
+        done
+    }
+
+    fn configure(&mut self, settings: Settings) {
+        let now = self.teller.now();
+        let settings = Arc::new(settings);
+        let services = by_name(&settings);
+        // A service that was replaced is not asked by two clients at a time.
+        let is_kept = |endpoint: &EndpointId| match (self.services.get(endpoint), services.get(endpoint)) {
+            (Some(before), Some(after)) => Arc::ptr_eq(&before.enrolment, &after.enrolment),
+            _ => false,
+        };
+        let given_up: Vec<SlotId> =
+            self.wires.iter().filter(|(_, w)| !is_kept(&w.endpoint)).map(|(slot, _)| slot.clone()).collect();
+        for slot in given_up {
+            if let Some(wire) = self.wires.remove(&slot) {
+                let _ = wire.drop.send(());
+                let text = "the configuration of the service has changed while it was being asked";
+                let failure = Failure::new(Scope::Item, Kind::Unknown, text);
+                self.tell(Event::Failed { slot, order: wire.order, step: Step::Submit(wire.attempt), failure });
+            }
+        }
+        let margin_changed = settings.renewal.margin != self.settings.renewal.margin;
+        self.core.set_limits(settings.limits.clone(), now);
+        let specs = settings.services.iter().map(|service| service.spec.clone()).collect();
+        self.credentials.retain(|endpoint, _| services.contains_key(endpoint));
+        self.services = services;
+        self.shared.settings.store(settings.clone());
+        self.settings = settings;
+        self.tell(Event::Endpoints(specs));
+        if let (true, Some(reading)) = (margin_changed, self.reading.take()) {
+            self.registry(reading);
+        }
+        self.look_at_credentials();
+    }
+
+    /// The order of a slot, with what is needed for its steps; `None`: the registry or the configuration lacks it.
+    pub(super) fn job(&self, slot: &SlotId, order: OrderId) -> Option<Job> {
+        let order = order.to_string();
+        match slot {
+            SlotId::Signer(issuer) => Some(Job {
+                target: Target::Signer(self.issuers.get(issuer)?.clone()),
+                slot: self.parts.slots.slot(issuer.as_str()),
+                order,
+                margin: self.settings.renewal.margin,
+            }),
+            SlotId::Credential(endpoint) => {
+                let service = self.services.get(endpoint)?;
+                Some(Job {
+                    target: Target::Credential(service.enrolment.credential()?.clone()),
+                    slot: self.parts.credentials.slot(endpoint.as_str()),
+                    order,
+                    margin: service.spec.credential.as_ref()?.margin,
+                })
+            }
+        }
+    }
+
+    pub(super) fn publish(&mut self, now: Timestamp) {
+        self.shared.snapshot.store(Arc::new(self.core.snapshot(now)));
+        self.shared.view.store(Arc::new(self.view(now)));
+        self.published = Some(monotonic());
+    }
+}
+
+fn by_name(settings: &Settings) -> BTreeMap<EndpointId, Service> {
+    settings.services.iter().map(|service| (service.spec.id.clone(), service.clone())).collect()
+}

@@ -1,0 +1,244 @@
+//! The steps of one order. Each runs on a thread of its own: it waits for the disk or the CA, and reads what others sent.
+
+use super::parts::{Service, Trial};
+use super::verify;
+use crate::enrolment::{self, ClientCredential, Outcome, Purpose, accept};
+use crate::registry::Issuer;
+use crate::renewal::{Failure, Kind, Scope, SignerLife};
+use crate::signer::slots::{OrderFiles, Slot, SlotError};
+use crate::signer::{KeyError, KeyKind, files::FileError};
+use crate::time::{Timestamp, monotonic};
+use crate::x509::issue::{ocsp_signer_request, reenrolment_request, signer_name};
+use crate::x509::{Certificate, PublicKeyKind};
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+/// The most certificates of a chain that are kept beside our own credential.
+const MAX_CHAIN: usize = 9;
+
+/// What an order is for.
+#[derive(Clone)]
+pub(super) enum Target {
+    /// An issuer's signer.
+    Signer(Arc<Issuer>),
+    /// Our own client certificate.
+    Credential(Arc<ClientCredential>),
+}
+
+/// One order of one slot.
+#[derive(Clone)]
+pub(super) struct Job {
+    pub target: Target,
+    pub slot: Slot,
+    /// As its files are named.
+    pub order: String,
+    /// What must be left of a certificate, beyond the responses.
+    pub margin: Duration,
+}
+
+/// What became of a request.
+pub(super) enum Answer {
+    /// The certificate is on disk; its serial number.
+    Issued(String),
+    /// It was on disk already, and nobody was asked.
+    Present(String),
+    /// The CA decides later.
+    Later { retry_after: Option<Duration>, text: String },
+    /// Anything else.
+    Failed(Failure),
+    /// Nobody wants to know any more.
+    Dropped,
+}
+
+impl Job {
+    fn files(&self) -> OrderFiles {
+        self.slot.order(&self.order)
+    }
+
+    /// Key and CSR, made or found.
+    pub(super) fn prepare(&self) -> Result<(), Failure> {
+        let made = match &self.target {
+            Target::Signer(issuer) => {
+                let current = self.slot.current();
+                let subject =
+                    current.map_or_else(|| signer_name(&issuer.certificate), |c| c.certificate.subject_der().to_vec());
+                self.files().prepare(issuer.signer.key, |key| ocsp_signer_request(&subject, &key.spki_der(), key))
+            }
+            Target::Credential(credential) => {
+                let current = credential
+                    .certificate()
+                    .map_err(|e| Failure::new(Scope::OwnCredential, Kind::Transient, &e.to_string()))?;
+                let kind = match current.key_kind() {
+                    PublicKeyKind::P384 => KeyKind::EcdsaP384,
+                    PublicKeyKind::Ed25519 => KeyKind::Ed25519,
+                    _ => KeyKind::EcdsaP256,
+                };
+                self.files().prepare(kind, |key| reenrolment_request(&current, &key.spki_der(), key))
+            }
+        };
+        made.map(drop).map_err(|e| failure_of(&e))
+    }
+
+    /// One request, unless its answer is on disk already.
+    pub(super) fn submit(
+        &self,
+        service: &Service,
+        profile: &str,
+        runtime: &Handle,
+        mut dropped: oneshot::Receiver<()>,
+    ) -> Answer {
+        match self.ask(service, profile, runtime, &mut dropped) {
+            Ok(answer) => answer,
+            Err(failure) => Answer::Failed(failure),
+        }
+    }
+
+    fn ask(
+        &self,
+        service: &Service,
+        profile: &str,
+        runtime: &Handle,
+        dropped: &mut oneshot::Receiver<()>,
+    ) -> Result<Answer, Failure> {
+        let files = self.files();
+        let lost = || Failure::new(Scope::Item, Kind::Permanent, &format!("order {}: its request is gone", self.order));
+        let prepared = files.prepared().map_err(|e| failure_of(&e))?.ok_or_else(lost)?;
+        // A process that died between keeping the certificate and saying so has not asked in vain.
+        if let Ok(Some(kept)) = files.certificate()
+            && kept.spki_der() == prepared.spki_der
+        {
+            return Ok(Answer::Present(kept.serial().to_string()));
+        }
+        let (issuer, purpose, issuer_certificate) = match &self.target {
+            Target::Signer(i) => (i.id.to_string(), Purpose::Signer, Some(Arc::new(i.certificate.clone()))),
+            Target::Credential(_) => (service.enrolment.endpoint().to_owned(), Purpose::OwnCredential, None),
+        };
+        let order = enrolment::Order {
+            id: self.order.clone(),
+            issuer,
+            profile: profile.to_owned(),
+            purpose,
+            csr_der: prepared.csr_der,
+            spki_der: prepared.spki_der,
+            issuer_certificate,
+        };
+        let outcome = runtime.block_on(async {
+            let deadline = monotonic() + service.timeout;
+            tokio::select! {
+                biased;
+                _ = dropped => None,
+                outcome = service.enrolment.submit(&order, deadline) => Some(outcome),
+            }
+        });
+        match outcome {
+            None => Ok(Answer::Dropped),
+            Some(Outcome::Issued(came)) => {
+                let certificate = accept(&order, &came).map_err(|f| translated(&f))?;
+                let chain = match &self.target {
+                    Target::Signer(_) => Vec::new(),
+                    Target::Credential(_) => chain_of(&certificate, &came),
+                };
+                files.keep_certificate(certificate.der(), &chain).map_err(|e| failure_of(&e))?;
+                Ok(Answer::Issued(certificate.serial().to_string()))
+            }
+            Some(Outcome::Waiting { retry_after, handle }) => {
+                let text = handle.map_or_else(String::new, |handle| format!("the CA calls it {handle}"));
+                Ok(Answer::Later { retry_after, text })
+            }
+            Some(Outcome::Failed(failure)) => Ok(Answer::Failed(translated(&failure))),
+        }
+    }
+
+    /// Every check of the certificate that came. The inner error is the certificate's, the outer one this machine's.
+    pub(super) fn verify(&self, trial: &dyn Trial, now: Timestamp) -> Result<Result<SignerLife, String>, Failure> {
+        let files = self.files();
+        let read = files.certificate().and_then(|certificate| Ok((certificate, files.key()?)));
+        let (certificate, key) = match read {
+            Ok((Some(certificate), key)) => (certificate, key),
+            Ok((None, _)) => return Ok(Err("the certificate that came is no longer on disk".to_owned())),
+            Err(e) => {
+                let failure = failure_of(&e);
+                return if failure.scope == Scope::Local { Err(failure) } else { Ok(Err(failure.text)) };
+            }
+        };
+        Ok(match &self.target {
+            Target::Signer(issuer) => {
+                verify::signer(issuer, &certificate, key, issuer.signer.rsa_padding, self.margin, trial, now)
+            }
+            Target::Credential(credential) => {
+                verify::credential(credential.certificate().ok().as_ref(), &certificate, &key, self.margin, now)
+            }
+        })
+    }
+
+    /// In place as the next one. Our own credential has no such place.
+    pub(super) fn stage(&self) -> Result<(), Failure> {
+        match &self.target {
+            Target::Signer(_) => self.slot.stage(&self.order).map_err(|e| failure_of(&e)),
+            Target::Credential(_) => Ok(()),
+        }
+    }
+
+    /// The current one from now on.
+    pub(super) fn activate(&self, now: Timestamp) -> Result<(), Failure> {
+        match &self.target {
+            Target::Signer(issuer) => {
+                let until = now.plus(issuer.response.validity);
+                self.slot.activate(&self.order, until).map_err(|e| failure_of(&e))
+            }
+            Target::Credential(credential) => {
+                let (certificate, key) = self.files().export().map_err(|e| failure_of(&e))?;
+                credential
+                    .install(&certificate, &key)
+                    .map_err(|e| Failure::new(Scope::Local, Kind::Transient, &e.to_string()))
+            }
+        }
+    }
+}
+
+/// The certificates beside ours that can be read.
+fn chain_of(ours: &Certificate, came: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    let others = came.iter().filter(|der| der.as_slice() != ours.der() && Certificate::from_der(der).is_ok());
+    others.take(MAX_CHAIN).cloned().collect()
+}
+
+/// A fault of slots as renewal sees it: the disk is this machine's trouble, what is lost or damaged is the order's.
+pub(super) fn failure_of(error: &SlotError) -> Failure {
+    let (scope, kind) = match error {
+        SlotError::File(FileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+            (Scope::Item, Kind::Permanent)
+        }
+        SlotError::File(FileError::Io { .. } | FileError::Permissions { .. } | FileError::NotAFile(_))
+        | SlotError::Name(_)
+        | SlotError::Closed { .. } => (Scope::Local, Kind::Transient),
+        SlotError::Generation(KeyError::NoRandomness) => (Scope::Local, Kind::Transient),
+        SlotError::Generation(_) => (Scope::Issuer, Kind::Permanent),
+        SlotError::File(_)
+        | SlotError::KeyLost { .. }
+        | SlotError::Request { .. }
+        | SlotError::Missing { .. }
+        | SlotError::Settled(_)
+        | SlotError::NotStaged(_)
+        | SlotError::InUse(_) => (Scope::Item, Kind::Permanent),
+    };
+    Failure::new(scope, kind, &error.to_string())
+}
+
+fn translated(failure: &enrolment::Failure) -> Failure {
+    let scope = match failure.scope {
+        enrolment::Scope::Item => Scope::Item,
+        enrolment::Scope::Issuer => Scope::Issuer,
+        enrolment::Scope::Endpoint => Scope::Endpoint,
+        enrolment::Scope::OwnCredential => Scope::OwnCredential,
+        enrolment::Scope::Local => Scope::Local,
+    };
+    let kind = match failure.kind {
+        enrolment::Kind::Transient => Kind::Transient,
+        enrolment::Kind::Permanent => Kind::Permanent,
+        enrolment::Kind::Unknown => Kind::Unknown,
+    };
+    Failure { retry_after: failure.retry_after, ..Failure::new(scope, kind, failure.message()) }
+}

@@ -1,0 +1,248 @@
+//! What the agent looks at by itself, pass by pass: our own certificates, former signers, what is long gone.
+
+use super::driver::{Driver, Report};
+use super::tell::{Teller, about};
+use super::verify::life_of;
+use super::view::{AgentView, Coverage, CredentialView, Tally};
+use crate::audit::{AuditEvent, Outcome, What};
+use crate::enrolment::ClientCredential;
+use crate::registry::IssuerId;
+use crate::renewal::{EndpointId, Event, OrderId, Phase, SlotId, SignerLife};
+use crate::signer::slots::{Slot, Slots};
+use crate::time::{Timestamp, monotonic};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Reading two small files.
+const READ: Duration = Duration::from_secs(30);
+/// How often former signers are looked at.
+const RETIRE: Duration = Duration::from_secs(15);
+/// Records of slots that nobody has spoken of for so long are removed from the ledger.
+const LONG_GONE: Duration = Duration::from_secs(30 * 86_400);
+
+/// What a look at our own certificate showed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// The certificate, where it could be read.
+    pub life: Option<SignerLife>,
+    /// Why it cannot be used now.
+    pub fault: Option<String>,
+}
+
+impl Driver {
+    /// What is to be done at every pass, beside the core's work.
+    pub(super) fn housekeeping(&mut self, now: Timestamp) {
+        let age = self.published.map(|at| monotonic().saturating_duration_since(at));
+        let pass = Duration::from_secs(AgentView::PASS_SECS);
+        if age.is_some_and(|age| age < pass) {
+            return;
+        }
+        if !self.unsaved.is_empty() {
+            self.save(Vec::new());
+        }
+        self.look_at_credentials();
+        if now < self.retired || now.since(self.retired) >= RETIRE {
+            self.retired = now;
+            self.retire_previous(now);
+        }
+        self.publish(now);
+    }
+
+    /// Reads our own certificates, each on its own; one look at a time.
+    pub(super) fn look_at_credentials(&mut self) {
+        let credentials: Vec<(EndpointId, Arc<ClientCredential>)> = self
+            .services
+            .iter()
+            .filter_map(|(id, service)| Some((id.clone(), service.enrolment.credential()?.clone())))
+            .filter(|(id, _)| !self.looking.contains(id))
+            .collect();
+        for (endpoint, credential) in credentials {
+            self.looking.insert(endpoint.clone());
+            let (workers, reports) = (self.workers.clone(), self.reports.clone());
+            tokio::spawn(async move {
+                let seen = workers.compute("credential", READ, move || look_at(&credential)).await;
+                let seen = seen.unwrap_or_else(|fault| Seen { life: None, fault: Some(fault.to_string()) });
+                let _ = reports.send(Report::Credential { endpoint, seen }).await;
+            });
+        }
+    }
+
+    pub(super) fn credential_seen(&mut self, endpoint: EndpointId, seen: Seen) {
+        self.looking.remove(&endpoint);
+        if !self.services.contains_key(&endpoint) {
+            return;
+        }
+        let before = self.credentials.insert(endpoint.clone(), seen.clone());
+        if before.as_ref() == Some(&seen) {
+            return;
+        }
+        match (&seen.fault, before.as_ref().and_then(|b| b.fault.as_ref())) {
+            (Some(fault), before) if before != Some(fault) => tracing::error!("{fault}"),
+            (None, Some(_)) => tracing::info!("our client certificate for {endpoint} can be used again"),
+            _ => {}
+        }
+        // What cannot be read says nothing of what is in use.
+        if seen.life.is_some() && before.and_then(|b| b.life) != seen.life {
+            self.tell(Event::Signer { slot: SlotId::Credential(endpoint), life: seen.life });
+        }
+    }
+
+    fn retire_previous(&mut self, now: Timestamp) {
+        for name in self.parts.slots.names() {
+            let slot = self.parts.slots.slot(&name);
+            if slot.previous_until().is_some_and(|until| until <= now) {
+                let (workers, teller) = (self.workers.clone(), self.teller.clone());
+                tokio::spawn(async move {
+                    let place = slot.clone();
+                    let done = workers.compute("retire", READ, move || place.retire_previous(now)).await;
+                    match done {
+                        Ok(Ok(Some(order))) => destroyed(&teller, &slot, &order),
+                        Ok(Ok(None)) => {}
+                        Ok(Err(error)) => tracing::error!("{name}: the former signer is not destroyed: {error}"),
+                        Err(fault) => tracing::error!("{name}: the former signer is not destroyed: {fault}"),
+                    }
+                });
+            }
+        }
+    }
+
+    /// Orders of our own credentials that the ledger knows to be over.
+    pub(super) fn clean_up_spent(&mut self) {
+        let now = self.teller.now();
+        for (slot, order) in std::mem::take(&mut self.spent) {
+            let is_open = self.core.slot_view(&slot, now).is_some_and(|view| view.order == Some(order));
+            if is_open {
+                self.spent.push((slot, order));
+            } else {
+                self.destroy(slot, order);
+            }
+        }
+    }
+
+    /// Removes the records of issuers that the registry has not spoken of for a month.
+    pub(super) fn forget_what_is_long_gone(&mut self) {
+        let Some(generation) = self.reading.as_ref().map(|reading| &reading.generation) else { return };
+        let now = self.teller.now();
+        let named: BTreeSet<&str> = generation
+            .issuers
+            .iter()
+            .map(|issuer| issuer.id.as_str())
+            .chain(generation.quarantined.iter().filter_map(|q| q.id.as_ref().map(IssuerId::as_str)))
+            .collect();
+        let gone: Vec<String> = self
+            .restored
+            .iter()
+            .filter(|(_, at)| now.since(**at) > LONG_GONE)
+            .filter(|(key, _)| key.strip_prefix("signer/").is_some_and(|issuer| !named.contains(issuer)))
+            .map(|(key, _)| key.clone())
+            .collect();
+        if gone.is_empty() {
+            return;
+        }
+        match self.ledger.forget(&gone) {
+            Ok(()) => tracing::info!("{} ledger records of issuers that are long gone are removed", gone.len()),
+            Err(error) => tracing::warn!("{error}"),
+        }
+        self.restored.retain(|key, _| !gone.contains(key));
+    }
+
+    pub(super) fn view(&self, now: Timestamp) -> AgentView {
+        let tallies = self.tallies.iter();
+        AgentView {
+            started: self.started,
+            last_pass: now,
+            coverage: self.coverage(),
+            requests: tallies
+                .map(|((endpoint, cause, result), count)| Tally {
+                    endpoint: endpoint.clone(),
+                    cause: *cause,
+                    result,
+                    count: *count,
+                })
+                .collect(),
+            credentials: self
+                .credentials
+                .iter()
+                .map(|(endpoint, seen)| CredentialView {
+                    endpoint: endpoint.clone(),
+                    not_after: seen.life.map(|life| life.not_after),
+                    fault: seen.fault.clone(),
+                })
+                .collect(),
+            abandoned: self.workers.abandoned(),
+            ledger_fault: self.ledger_fault.clone(),
+        }
+    }
+
+    fn coverage(&self) -> Coverage {
+        let mut coverage = Coverage::default();
+        let mut unreadable = |name: String, why: &str| {
+            coverage.unreadable.entry(name).or_insert_with(|| why.to_owned());
+        };
+        for fault in &self.parts.faults {
+            // A signer that came since is good.
+            if self.parts.slots.slot(&fault.slot).current().is_none() {
+                unreadable(fault.slot.clone(), &fault.text);
+            }
+        }
+        let quarantined = self.reading.iter().flat_map(|reading| &reading.generation.quarantined);
+        for record in quarantined {
+            let why = record.faults.first().map_or_else(|| "its record cannot be used".to_owned(), ToString::to_string);
+            unreadable(record.name(), &why);
+        }
+        for (endpoint, seen) in &self.credentials {
+            if let (None, Some(fault)) = (&seen.life, &seen.fault) {
+                unreadable(SlotId::Credential(endpoint.clone()).to_string(), fault);
+            }
+        }
+        let name = |endpoint: &EndpointId| SlotId::Credential(endpoint.clone()).to_string();
+        let mut seen: BTreeSet<String> = self.told.iter().map(ToString::to_string).collect();
+        seen.extend(self.credentials.keys().map(name));
+        let credentials = self.services.values().filter(|s| s.enrolment.credential().is_some());
+        let unseen = credentials.map(|s| name(&s.spec.id)).chain(coverage.unreadable.keys().cloned());
+        let unseen = unseen.filter(|name| !seen.contains(name)).collect::<BTreeSet<_>>().len();
+        coverage.known = seen.len() + unseen;
+        coverage.checked = seen.iter().filter(|name| !coverage.unreadable.contains_key(*name)).count();
+        coverage
+    }
+}
+
+fn look_at(credential: &ClientCredential) -> Seen {
+    match credential.certificate() {
+        Ok(certificate) => Seen {
+            life: Some(life_of(&certificate)),
+            fault: credential.check().err().map(|error| error.to_string()),
+        },
+        Err(error) => Seen { life: None, fault: Some(error.to_string()) },
+    }
+}
+
+fn destroyed(teller: &Teller, slot: &Slot, order: &str) {
+    tracing::info!(order, "{}: the key of the former signer is destroyed", slot.name());
+    let Ok(issuer) = IssuerId::new(slot.name()) else { return };
+    let event = teller.event(What::Destroyed, about(&SlotId::Signer(issuer)));
+    teller.saw(&AuditEvent { order: Some(order.to_owned()), outcome: Some(Outcome::Done), ..event });
+}
+
+/// Destroys orders on disk that nobody knows: they were given up by a process that died before it could do so itself.
+pub(super) fn sweep(slots: &Slots, open: &BTreeSet<String>) {
+    for name in slots.names() {
+        let slot = slots.slot(&name);
+        let found = slot.open_orders().unwrap_or_else(|error| {
+            tracing::error!("{name}: its orders cannot be listed: {error}");
+            Vec::new()
+        });
+        for order in found.into_iter().filter(|order| !open.contains(order)) {
+            match slot.cancel(&order) {
+                Ok(()) => tracing::info!(order, "{name}: an order that was given up is destroyed"),
+                Err(error) => tracing::error!(order, "{name}: an order that was given up is not destroyed: {error}"),
+            }
+        }
+    }
+}
+
+/// The order of a phase, as its files are named.
+pub(super) fn open_order(phase: &Phase) -> Option<String> {
+    phase.order().map(|order| OrderId::to_string(&order.id))
+}

@@ -1,0 +1,205 @@
+//! The renewal agent of a running service: started where the configuration names a CA service, told of the registry, stopped.
+
+use crate::agent::{Agent, Followed, Handle, Parts, Reading, Settings, Trial};
+use crate::audit::{AuditEvent, Trail, TrailLimits, Witness};
+use crate::config::{Config, Enrolment, Renewal};
+use crate::registry::{self, Issuer, View};
+use crate::responder::Responder;
+use crate::signer::SigningKey;
+use crate::signer::slots::{SlotFault, Slots};
+use crate::time::{Clock, Timestamp};
+use crate::x509::Certificate;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long the agent may take to stop; requests on the wire are dropped.
+const STOP: Duration = Duration::from_secs(5);
+/// After a start that failed it is tried again.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// The agent, where there is one, and what it was told.
+pub(super) struct RenewalAgent {
+    state_dir: PathBuf,
+    slots: Slots,
+    faults: Vec<SlotFault>,
+    responder: Responder,
+    clock: Arc<dyn Clock>,
+    trail: Option<Arc<Trail>>,
+    registry: registry::Handle,
+    running: Option<Running>,
+    next_try: Timestamp,
+}
+
+struct Running {
+    agent: Agent,
+    handle: Handle,
+    config: Config,
+    settings: Settings,
+    handed: Option<Reading>,
+}
+
+impl RenewalAgent {
+    pub(super) fn new(
+        config: &Config,
+        (slots, faults): (Slots, Vec<SlotFault>),
+        responder: Responder,
+        registry: registry::Handle,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let dir = config.state_dir.join("audit");
+        let trail = match Trail::open(&dir, TrailLimits::default(), clock.clone()) {
+            Ok(trail) => Some(Arc::new(trail)),
+            Err(error) => {
+                tracing::error!("{}: there is no audit trail until the next start: {error}", dir.display());
+                None
+            }
+        };
+        RenewalAgent {
+            state_dir: config.state_dir.clone(),
+            slots,
+            faults,
+            responder,
+            clock,
+            trail,
+            registry,
+            running: None,
+            next_try: Timestamp::MIN,
+        }
+    }
+
+    /// Reaches the agent, where it runs.
+    pub(super) fn handle(&self) -> Option<Handle> {
+        self.running.as_ref().map(|running| running.handle.clone())
+    }
+
+    /// Starts the agent where it is wanted and does not run, and tells it of the registry as it was last read.
+    pub(super) fn follow(&mut self, config: &Config, reading: Option<Reading>) {
+        self.start(config);
+        let Some(running) = &mut self.running else { return };
+        let Some(reading) = reading else { return };
+        let is_known = running.handed.as_ref().is_some_and(|handed| {
+            Arc::ptr_eq(&handed.generation, &reading.generation) && handed.synced_at == reading.synced_at
+        });
+        if !is_known {
+            running.handed = Some(reading.clone());
+            running.handle.registry(reading);
+        }
+    }
+
+    /// Takes over what has changed in the configuration.
+    pub(super) fn change(&mut self, config: &Config) {
+        let Some(running) = &mut self.running else { return };
+        if renewal_of(&running.config) == renewal_of(config) {
+            return;
+        }
+        if running.config.renewal.node != config.renewal.node {
+            tracing::warn!("[renewal] node has changed: that takes a restart; the rest is taken over");
+        }
+        match Settings::of(config, &self.clock, Some((&running.config, &running.settings))) {
+            Ok(settings) => {
+                running.settings = settings.clone();
+                running.config = config.clone();
+                let handle = running.handle.clone();
+                tokio::spawn(async move {
+                    if let Err(gone) = handle.configure(settings).await {
+                        tracing::error!("the changed settings of renewal do not apply: {gone}");
+                    }
+                });
+            }
+            Err((name, error)) => tracing::error!("the settings of renewal in use stay: enrolment.{name}: {error}"),
+        }
+    }
+
+    /// Ends the agent, waiting no longer than it may take.
+    pub(super) fn stop(self) {
+        if let Some(running) = self.running
+            && !running.agent.stop(STOP)
+        {
+            tracing::warn!("the renewal agent did not stop within {} s and is left behind", STOP.as_secs());
+        }
+    }
+
+    fn start(&mut self, config: &Config) {
+        let now = self.clock.now();
+        if self.running.is_some() || config.enrolment.is_empty() || now < self.next_try {
+            return;
+        }
+        self.next_try = now.plus(AGAIN);
+        match self.try_to_start(config) {
+            Ok(running) => self.running = Some(running),
+            Err(error) => tracing::error!("signers are not renewed: {error}; it is tried again in a minute"),
+        }
+    }
+
+    fn try_to_start(&self, config: &Config) -> Result<Running, String> {
+        let settings =
+            Settings::of(config, &self.clock, None).map_err(|(name, error)| format!("enrolment.{name}: {error}"))?;
+        let dir = self.state_dir.join("credentials");
+        let (credentials, faults) = Slots::open(&dir).map_err(|error| format!("{}: {error}", dir.display()))?;
+        for fault in &faults {
+            tracing::error!("{fault}");
+        }
+        let witness: Arc<dyn Witness> = match &self.trail {
+            Some(trail) => trail.clone(),
+            None => Arc::new(Nobody),
+        };
+        let parts = Parts {
+            node: config.renewal.node.clone().unwrap_or_else(host_name),
+            ledger: self.state_dir.join("ledger.redb"),
+            slots: self.slots.clone(),
+            credentials,
+            faults: self.faults.clone(),
+            trial: Arc::new(TryOut(self.responder.clone())),
+            evidence: Arc::new(Followed::new(self.registry.clone())),
+            witness,
+            clock: self.clock.clone(),
+        };
+        let node = parts.node.clone();
+        let (agent, handle) = Agent::start(settings.clone(), parts).map_err(|error| error.to_string())?;
+        tracing::info!(node, services = settings.services.len(), "renewing signers");
+        Ok(Running { agent, handle, config: config.clone(), settings, handed: None })
+    }
+}
+
+/// What of a configuration concerns renewal.
+fn renewal_of(config: &Config) -> (&Renewal, &BTreeMap<String, Enrolment>, Duration, Duration) {
+    (&config.renewal, &config.enrolment, config.registry.max_age, config.registry.refresh)
+}
+
+/// The host's name, as far as it can name a node.
+fn host_name() -> String {
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if name.is_empty() { "localhost".to_owned() } else { name }
+}
+
+/// What the agent is told of the registry. As long as only the copy of a former process is known, there is no evidence that
+/// anything is active.
+pub(super) fn reading(view: &View) -> Option<Reading> {
+    Some(Reading { generation: view.renewable.clone()?, synced_at: view.synced.unwrap_or(Timestamp::MIN) })
+}
+
+/// New signers are tried out by those who will use them.
+struct TryOut(Responder);
+
+impl Trial for TryOut {
+    fn attempt(
+        &self,
+        issuer: &Arc<Issuer>,
+        certificate: &Certificate,
+        key: &Arc<SigningKey>,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        self.0.try_out(issuer.id.as_str(), certificate, key, now)
+    }
+}
+
+/// Where there is no trail.
+struct Nobody;
+
+impl Witness for Nobody {
+    fn saw(&self, event: &AuditEvent) {
+        tracing::debug!(what = event.what.name(), about = %event.about, "{}", event.text);
+    }
+}
