@@ -5,9 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 use stillgood::ocsp::{Reason, Serial};
+use stillgood::signer::slots::Slots;
 use stillgood::signer::{KeyKind, SigningKey};
 use stillgood::time::{Clock, SystemClock, Timestamp};
-use stillgood::x509::issue::{Attribute, CertificateSpec, CrlEntry, CrlSpec, name};
+use stillgood::x509::issue::{Attribute, CertificateSpec, CrlEntry, CrlSpec, name, ocsp_signer_request};
 use stillgood::x509::{Certificate, pem};
 
 const INDEX: &str = "V\t20991231235959Z\t\t1A2B\tunknown\t/CN=a\n\
@@ -159,7 +160,8 @@ fn a_signer_that_may_not_sign_is_a_fault_and_a_short_life_a_warning() {
     let (code, _, err) = place.check(&[]);
     assert!(code == Some(1) && err.contains("lacks the extended key usage OCSPSigning"), "{err}");
 
-    place.signer(days(place.now, 3), |spec| spec);
+    // Half an hour more, so that it is three days for as long as this runs.
+    place.signer(days(place.now, 3).plus(std::time::Duration::from_secs(1800)), |spec| spec);
     let (code, _, err) = place.check(&[]);
     assert_eq!(code, Some(0), "{err}");
     assert!(err.starts_with("warning: issuers.json:2:3: ca-1: the signer's certificate ends in 3d, and"), "{err}");
@@ -208,4 +210,54 @@ fn a_command_line_that_cannot_be_understood_is_2() {
     assert_eq!(run(&["chek"]), Some(2));
     assert_eq!(run(&["check", "--help"]), Some(0));
     assert_eq!(run(&["check", "--config", "/nonexistent"]), Some(1));
+}
+
+#[test]
+fn ordered_signers_are_checked_where_they_lie_and_left_alone() {
+    let place = Place::new();
+    fs::create_dir(place.path().join("ca-keys")).unwrap();
+    let (ca_key, pkcs8) = SigningKey::generate(KeyKind::EcdsaP256).unwrap();
+    let subject = name(&[(Attribute::CommonName, "Check CA")]);
+    let ca =
+        CertificateSpec::ca(subject.clone(), ca_key.spki_der(), serial(1), days(place.now, -1), days(place.now, 365));
+    let ca = ca.issue(&ca_key).unwrap();
+    place.write("ca.pem", pem::encode("CERTIFICATE", ca.der()));
+    place.write("ca-keys/ca-1.key", &*pkcs8);
+    fs::set_permissions(place.path().join("ca-keys/ca-1.key"), Permissions::from_mode(0o600)).unwrap();
+    let record = r#"{ "generation": 1, "issuers": [ { "id": "ca-1", "state": "active", "certificate": "ca.pem",
+        "enrolment": "lab", "profile": "ocsp", "status": { "index": "index.txt" } } ] }"#;
+    place.write("issuers.json", record);
+    let config =
+        "[registry]\nsource = \"issuers.json\"\n[enrolment.lab]\nprotocol = \"local\"\nca_keys = \"ca-keys\"\n";
+    place.write("stillgood.toml", config);
+    let (code, out, err) = place.check(&[]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("signer ordered from lab as ocsp, none there yet"), "{out}");
+
+    let signers = place.path().join("state/signers");
+    let slot = Slots::open(&signers).unwrap().0.slot("ca-1");
+    for (order, issuer_key) in [("o1", &ca_key), ("o2", &place.ca_key)] {
+        let make = |key: &SigningKey| ocsp_signer_request(&subject, &key.spki_der(), key);
+        let spki = slot.order(order).prepare(KeyKind::EcdsaP256, make).unwrap().spki_der;
+        let spec = CertificateSpec::ocsp_signer(&ca, subject.clone(), spki, serial(2), place.now, days(place.now, 30));
+        slot.order(order).keep_certificate(&spec.sign(issuer_key).unwrap(), &[]).unwrap();
+        slot.stage(order).unwrap();
+        slot.activate(order, place.now).unwrap();
+        let (code, out, err) = place.check(&[]);
+        if order == "o1" {
+            assert_eq!(code, Some(0), "{err}");
+            assert!(out.contains("), order o1, ordered from lab as ocsp"), "{out}");
+        } else {
+            assert_eq!(code, Some(1), "{out}");
+            assert!(err.contains("the signer's certificate is not signed by the CA's key"), "{err}");
+        }
+    }
+    fs::write(signers.join("ca-1/o2.key"), "damaged").unwrap();
+    place.write("stillgood.toml", format!("{config}validity = \"5d\"\n"));
+    let (code, out, err) = place.check(&[]);
+    assert_eq!(code, Some(1), "{out}");
+    assert!(err.contains("o2.key") && err.contains("the one before it signs on"), "{err}");
+    assert!(err.contains("enrolment lab issues for 5d, and a signer must live for more than 121h"), "{err}");
+    assert!(out.contains("order o1"), "{out}");
+    assert!(signers.join("ca-1/o2.key").exists(), "nothing is set aside by looking");
 }

@@ -8,8 +8,7 @@ fn read(path: &str) -> String {
 }
 
 /// Metrics that the renewal agent is to export (the contract of the design), explained before it does.
-const OF_THE_AGENT: [&str; 7] = [
-    "stillgood_signer_deadline_seconds",
+const OF_THE_AGENT: [&str; 6] = [
     "stillgood_signer_due_seconds",
     "stillgood_renewal_state",
     "stillgood_renewal_requests_total",

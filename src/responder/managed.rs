@@ -109,7 +109,7 @@ impl Managed {
             Some(SignerOrigin::Slot { padding, .. }) => *padding,
             _ => RsaPadding::default(),
         };
-        Bench { issuer: self.issuer.clone(), padding }
+        Bench { issuer: self.issuer.clone(), padding, margin: self.spec.margin }
     }
 
     /// Whether the spec speaks of the same CA: an issuer is a key and the name that goes with it.
@@ -213,6 +213,7 @@ impl Managed {
             order,
             not_before: facts.not_before,
             not_after: facts.not_after,
+            deadline: facts.not_after,
             algorithm: facts.algorithm.name(),
             is_ca: facts.kind == SignerKind::Ca,
             warnings: facts.warnings.iter().map(ToString::to_string).collect(),
@@ -222,6 +223,12 @@ impl Managed {
         self.signer_profile = Some(self.spec.settings.profile);
         presigner.set_signer(&self.issuer, Some(signer));
         Ok(())
+    }
+
+    /// By the settings of now, which may have changed since the signer was taken over.
+    fn dated(&self, signer: &SignerReport) -> SignerReport {
+        let reserve = self.spec.settings.validity.saturating_add(self.spec.margin);
+        SignerReport { deadline: signer.not_after.minus(reserve), ..signer.clone() }
     }
 
     /// Whether another signer has become current in the slot since it was last looked at.
@@ -289,7 +296,7 @@ impl Managed {
             id: self.spec.id.clone(),
             subject: self.spec.certificate.subject(),
             profile: self.spec.settings.profile,
-            signer: self.signer_report.clone(),
+            signer: self.signer_report.as_ref().map(|signer| self.dated(signer)),
             signer_fault: self.signer.fault.clone(),
             sources: self.sources.clone(),
             status_fault: self.status.fault.clone(),

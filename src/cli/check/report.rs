@@ -2,7 +2,7 @@
 
 use crate::cli::show::relative;
 use crate::cli::sync;
-use crate::config::{Config, Fault, Protocol, RegistrySource};
+use crate::config::{Config, Fault, HumanDuration, Protocol, RegistrySource};
 use crate::registry::{Document, Issuer, RecordRules, SignerSource, State, last_good, would_refuse};
 use crate::signer::slots::Slots;
 use crate::signer::{self, RsaPadding, SigningKey, files};
@@ -201,9 +201,18 @@ impl Looked<'_> {
         match &self.issuer.signer_source {
             SignerSource::Files { certificate, key } => self.at_files(certificate, key, report),
             SignerSource::Enrolled { enrolment, profile } => {
-                if let (Some(Protocol::Local { ca_keys, .. }), State::Active) =
+                if let (Some(Protocol::Local { ca_keys, validity }), State::Active) =
                     (config.enrolment.get(enrolment).map(|e| &e.protocol), self.issuer.state)
                 {
+                    let response = &self.issuer.response;
+                    let least =
+                        response.validity.saturating_add(response.refresh).saturating_add(config.renewal.margin);
+                    if *validity <= least {
+                        let (validity, least) = (HumanDuration(*validity), HumanDuration(least));
+                        report.faults.push(self.told(&format!(
+                            "enrolment {enrolment} issues for {validity}, and a signer must live for more than {least}: validity, refresh and renewal.margin together"
+                        )));
+                    }
                     let key = ca_keys.join(format!("{}.key", self.issuer.id));
                     if let Err(e) =
                         files::load_key(&key, self.issuer.signer.rsa_padding, Some(&self.issuer.certificate))

@@ -203,7 +203,7 @@ fn a_step_that_fails_and_is_given_up_leaves_nothing_behind() {
 
 #[test]
 fn crash_upon_crash_loses_no_signer_and_no_key() {
-    for seed in 0..100 {
+    for seed in 0..100_u64 {
         let mut random: u64 = seed;
         let mut draw = |below: u64| {
             random = (random ^ (random >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9).wrapping_add(0x9e37_79b9);
