@@ -24,6 +24,9 @@ use tokio::net::TcpStream;
 const LINGER: std::time::Duration = std::time::Duration::from_secs(1);
 const LINGER_OCTETS: usize = 256 * 1024;
 const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+/// After so many buffers of pipelined requests the other connections of the worker have theirs. An ordinary client sends
+/// its next request when it has the answer, and never gets here.
+const TURNS: u32 = 2;
 /// What the output buffer may keep between turns.
 const OUTPUT_KEEP: usize = 128 * 1024;
 
@@ -104,7 +107,7 @@ pub(super) async fn serve(stream: TcpStream, worker: Arc<Worker>, activity: Arc<
 
 impl Connection<'_> {
     fn poll(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Poll<End> {
-        loop {
+        for _ in 0..TURNS {
             if let Err(end) = ready!(self.poll_send(cx)) {
                 return Poll::Ready(end);
             }
@@ -118,6 +121,8 @@ impl Connection<'_> {
                 return Poll::Ready(end);
             }
         }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 
     /// Sends what is left from an earlier turn.

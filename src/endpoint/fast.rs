@@ -13,8 +13,9 @@ use std::mem::MaybeUninit;
 
 /// Octets that a worker reads at once, and the most that a request may have on this path.
 pub(super) const INPUT_LEN: usize = 32 * 1024;
-/// No more answers are put together before these octets have been offered to the client.
-const OUTPUT_HIGH: usize = 64 * 1024;
+/// No more answers are put together before these octets have been offered to the client: a dozen, so that a client that
+/// pipelines does not keep the others waiting.
+const OUTPUT_HIGH: usize = 16 * 1024;
 
 /// What was done with some input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

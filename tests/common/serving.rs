@@ -56,7 +56,8 @@ pub fn write_config(dir: &Path, admin: SocketAddr, more: &str) {
 
 /// Starts it on the configuration in `dir` and waits until it listens.
 pub fn start(dir: &Path, admin: SocketAddr, prepare: impl FnOnce(&mut Command)) -> Serving {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_stillgood"));
+    let binary = std::env::var_os("STILLGOOD_UNDER_TEST").unwrap_or_else(|| env!("CARGO_BIN_EXE_stillgood").into());
+    let mut command = Command::new(binary);
     command.args(["serve", "--config"]).arg(dir.join("stillgood.toml")).stderr(Stdio::piped());
     prepare(&mut command);
     let mut child = command.spawn().unwrap();
