@@ -4,7 +4,7 @@ use super::super::memory::{MAX_TOMBSTONES, Memory};
 use super::super::{Generation, Issuer, IssuerId, State, Tombstone, TombstoneCause};
 use super::Follower;
 use crate::config::Fault;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 impl Follower {
@@ -12,32 +12,38 @@ impl Follower {
     /// take it off the network. It is not renewed, since nothing says any more that it is active.
     pub(super) fn serve_on(&self, generation: &mut Generation) {
         let Some(previous) = self.current() else { return };
+        let spoken_of: HashSet<&IssuerId> =
+            generation.issuers.iter().map(|i| &i.id).chain(generation.tombstones.iter().map(|t| &t.id)).collect();
+        let known: HashMap<&IssuerId, &Arc<Issuer>> = previous.issuers.iter().map(|i| (&i.id, i)).collect();
+        let mut seen = HashSet::new();
+        let mut kept = Vec::new();
         for quarantined in &generation.quarantined {
-            let Some(id) = &quarantined.id else { continue };
-            let spoken_of =
-                generation.issuers.iter().any(|i| i.id == *id) || generation.tombstones.iter().any(|t| t.id == *id);
-            if let Some(issuer) = previous.issuers.iter().find(|i| i.id == *id && !spoken_of) {
-                let text =
-                    format!("{id}: its record cannot be used; until a restart it is served as before, and not renewed");
-                generation.notes.push(match quarantined.faults.first().and_then(|f| f.at) {
-                    Some(at) => Fault::at(&self.name, at, text),
-                    None => Fault::of_file(&self.name, text),
-                });
-                generation.issuers.push(Arc::new(Issuer { state: State::Disabled, ..Issuer::clone(issuer) }));
-            }
+            let Some(id) = quarantined.id.as_ref().filter(|id| !spoken_of.contains(id)) else { continue };
+            let Some(issuer) = known.get(id).filter(|_| seen.insert(id)) else { continue };
+            let text =
+                format!("{id}: its record cannot be used; until a restart it is served as before, and not renewed");
+            let note = match quarantined.faults.first().and_then(|f| f.at) {
+                Some(at) => Fault::at(&self.name, at, text),
+                None => Fault::of_file(&self.name, text),
+            };
+            kept.push((note, Arc::new(Issuer { state: State::Disabled, ..Issuer::clone(issuer) })));
+        }
+        for (note, issuer) in kept {
+            generation.notes.push(note);
+            generation.issuers.push(issuer);
         }
     }
 
     /// Adds the tombstones of before and of what is gone, and notes those that are back.
     pub(super) fn remember(&self, generation: &mut Generation, ids: &HashSet<IssuerId>, digest: &str) -> Memory {
-        let retired: HashSet<IssuerId> = generation.tombstones.iter().map(|t| t.id.clone()).collect();
+        let retired: HashMap<IssuerId, usize> =
+            generation.tombstones.iter().enumerate().map(|(n, t)| (t.id.clone(), n)).collect();
+        let live: HashMap<&IssuerId, &Arc<Issuer>> = generation.issuers.iter().map(|i| (&i.id, i)).collect();
         for old in &self.memory.tombstones {
-            if retired.contains(&old.id) {
+            if let Some(tombstone) = retired.get(&old.id).and_then(|n| generation.tombstones.get_mut(*n)) {
                 // The first generation in which it was gone is the one to remember.
-                for t in generation.tombstones.iter_mut().filter(|t| t.id == old.id) {
-                    t.generation = old.generation;
-                }
-            } else if let Some(back) = generation.issuers.iter().find(|i| i.id == old.id) {
+                tombstone.generation = old.generation;
+            } else if let Some(back) = live.get(&old.id) {
                 let gone = match old.cause {
                     TombstoneCause::Retired => "retired",
                     TombstoneCause::Removed => "removed",
@@ -67,7 +73,7 @@ impl Follower {
             generation.tombstones.sort_by_key(|t| t.generation);
             generation.tombstones.drain(..surplus);
         }
-        let mut known: Vec<IssuerId> = ids.iter().filter(|id| !retired.contains(id)).cloned().collect();
+        let mut known: Vec<IssuerId> = ids.iter().filter(|id| !retired.contains_key(id)).cloned().collect();
         known.sort();
         Memory {
             generation: generation.number,
