@@ -42,8 +42,7 @@ pub(super) fn metrics(agent: &Handle, e: &mut Exposition) {
     let mut family =
         e.family("stillgood_renewal_requests_total", Kind::Counter, "Requests to CA services, by cause and result.");
     for tally in &view.requests {
-        let labels =
-            [("endpoint", tally.endpoint.as_str()), ("cause", tally.cause.name()), ("result", tally.result)];
+        let labels = [("endpoint", tally.endpoint.as_str()), ("cause", tally.cause.name()), ("result", tally.result)];
         family.sample("", &labels, tally.count);
     }
     let mut family =

@@ -347,7 +347,8 @@ mod tests {
             octets[range].fill(0);
             octets
         };
-        let cases = [b"not a ledger".to_vec(), zeroed(0..64), zeroed(64..whole.len()), whole[..whole.len() / 2].to_vec()];
+        let cases =
+            [b"not a ledger".to_vec(), zeroed(0..64), zeroed(64..whole.len()), whole[..whole.len() / 2].to_vec()];
         for (n, octets) in cases.into_iter().enumerate() {
             std::fs::write(&path, octets).unwrap();
             let later = Timestamp::from_unix(NOW.unix() + i64::try_from(n).unwrap());

@@ -170,9 +170,7 @@ impl Driver {
             let done = workers.compute("verify", VERIFY, move || job.verify(&*trial, now)).await;
             let verdict = match done {
                 Ok(verdict) => verdict,
-                Err(fault @ WorkFault::NoThread { .. }) => {
-                    Err(failure_of_work(&fault, Scope::Local, Kind::Transient))
-                }
+                Err(fault @ WorkFault::NoThread { .. }) => Err(failure_of_work(&fault, Scope::Local, Kind::Transient)),
                 // A certificate that our own code hangs or panics on is not taken into use.
                 Err(fault) => Ok(Err(fault.to_string())),
             };

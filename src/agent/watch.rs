@@ -7,7 +7,7 @@ use super::view::{AgentView, Coverage, CredentialView, Tally};
 use crate::audit::{AuditEvent, Outcome, What};
 use crate::enrolment::ClientCredential;
 use crate::registry::IssuerId;
-use crate::renewal::{EndpointId, Event, OrderId, Phase, SlotId, SignerLife};
+use crate::renewal::{EndpointId, Event, OrderId, Phase, SignerLife, SlotId};
 use crate::signer::slots::{Slot, Slots};
 use crate::time::{Timestamp, monotonic};
 use std::collections::BTreeSet;
@@ -210,10 +210,9 @@ impl Driver {
 
 fn look_at(credential: &ClientCredential) -> Seen {
     match credential.certificate() {
-        Ok(certificate) => Seen {
-            life: Some(life_of(&certificate)),
-            fault: credential.check().err().map(|error| error.to_string()),
-        },
+        Ok(certificate) => {
+            Seen { life: Some(life_of(&certificate)), fault: credential.check().err().map(|error| error.to_string()) }
+        }
         Err(error) => Seen { life: None, fault: Some(error.to_string()) },
     }
 }

@@ -139,8 +139,7 @@ struct Ticket(Arc<AtomicUsize>);
 
 impl Ticket {
     fn draw(running: &Arc<AtomicUsize>) -> Option<Ticket> {
-        let drawn = running
-            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| (n < Workers::MOST).then_some(n + 1));
+        let drawn = running.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| (n < Workers::MOST).then_some(n + 1));
         drawn.ok().map(|_| Ticket(running.clone()))
     }
 }
@@ -153,7 +152,8 @@ impl Drop for Ticket {
 
 /// What a panic said.
 pub(super) fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
+    let text =
+        panic.downcast_ref::<&str>().map(|s| (*s).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());
     text.unwrap_or_else(|| "a panic without words".to_owned())
 }
 

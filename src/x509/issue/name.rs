@@ -80,9 +80,12 @@ mod tests {
 
     #[test]
     fn a_signer_is_named_after_its_ca() {
-        let of = |cn: &str| ca(name(&[(Attribute::Country, "DE"), (Attribute::CommonName, cn), (Attribute::Organization, "Lab")]));
-        let expected =
-            |cn: &str| name(&[(Attribute::Country, "DE"), (Attribute::Organization, "Lab"), (Attribute::CommonName, cn)]);
+        let of = |cn: &str| {
+            ca(name(&[(Attribute::Country, "DE"), (Attribute::CommonName, cn), (Attribute::Organization, "Lab")]))
+        };
+        let expected = |cn: &str| {
+            name(&[(Attribute::Country, "DE"), (Attribute::Organization, "Lab"), (Attribute::CommonName, cn)])
+        };
         assert_eq!(signer_name(&of("Issuing CA 1")), expected("Issuing CA 1 OCSP signer"));
         let long = "ä".repeat(64);
         assert_eq!(signer_name(&of(&long)), expected(&format!("{} OCSP signer", "ä".repeat(52))));
