@@ -82,6 +82,7 @@ const MAY_KNOW: &[(&str, &[&str], &str)] = &[
             "ocsp",
             "presign",
             "registry",
+            "renewal",
             "responder",
             "signer",
             "status",

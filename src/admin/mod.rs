@@ -71,6 +71,11 @@ impl State {
         self.agent.store(handle.map(Arc::new));
     }
 
+    /// The renewal agent that is shown.
+    pub fn agent(&self) -> Option<agent::Handle> {
+        self.agent.load_full().map(|handle| agent::Handle::clone(&handle))
+    }
+
     /// Why the service is not ready, one line each; empty when it is.
     fn not_ready(&self) -> Vec<String> {
         let now = self.clock.now();

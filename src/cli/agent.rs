@@ -1,5 +1,6 @@
 //! The renewal agent of a running service: started where the configuration names a CA service, told of the registry, stopped.
 
+use super::sync;
 use crate::agent::{Agent, Followed, Handle, Parts, Reading, Settings, Trial};
 use crate::audit::{AuditEvent, Trail, TrailLimits, Witness};
 use crate::config::{Config, Enrolment, Renewal};
@@ -48,7 +49,7 @@ impl RenewalAgent {
         registry: registry::Handle,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let dir = config.state_dir.join("audit");
+        let dir = sync::audit_dir(&config.state_dir);
         let trail = match Trail::open(&dir, TrailLimits::default(), clock.clone()) {
             Ok(trail) => Some(Arc::new(trail)),
             Err(error) => {
@@ -67,6 +68,11 @@ impl RenewalAgent {
             running: None,
             next_try: Timestamp::MIN,
         }
+    }
+
+    /// The audit trail, where it could be opened.
+    pub(super) fn trail(&self) -> Option<Arc<Trail>> {
+        self.trail.clone()
     }
 
     /// Reaches the agent, where it runs.

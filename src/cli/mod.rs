@@ -7,9 +7,12 @@
 
 mod agent;
 mod check;
+mod control;
 mod demo;
 mod inspect;
 mod logging;
+mod operate;
+mod paper;
 mod probe;
 mod running;
 mod serve;
@@ -46,6 +49,15 @@ enum Command {
     Check(check::Args),
     Inspect(inspect::Args),
     Probe(probe::Args),
+    Status(operate::StatusArgs),
+    Plan(operate::PlanArgs),
+    Explain(operate::ExplainArgs),
+    History(operate::HistoryArgs),
+    Pause(operate::PauseArgs),
+    Resume(operate::ResumeArgs),
+    Renew(operate::RenewArgs),
+    Unpark(operate::UnparkArgs),
+    Approve(operate::ApproveArgs),
 }
 
 /// Runs the program.
@@ -69,6 +81,15 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Probe(args) => probe::run(&args),
+        Command::Status(args) => operate::status(&args),
+        Command::Plan(args) => operate::plan(&args),
+        Command::Explain(args) => operate::explain(&args),
+        Command::History(args) => operate::history(&args),
+        Command::Pause(args) => operate::pause(&args),
+        Command::Resume(args) => operate::resume(&args),
+        Command::Renew(args) => operate::renew(&args),
+        Command::Unpark(args) => operate::unpark(&args),
+        Command::Approve(args) => operate::approve(&args),
     }
 }
 

@@ -15,6 +15,11 @@ use std::time::Duration;
 /// The directory of the slots below a state directory.
 const SLOTS: &str = "signers";
 
+/// The audit trail of a state directory.
+pub(super) fn audit_dir(state_dir: &Path) -> PathBuf {
+    state_dir.join("audit")
+}
+
 /// Opens the slots of a state directory, and says what could not be used there.
 pub(super) fn slots(state_dir: &Path) -> Result<(Slots, Vec<SlotFault>), String> {
     let dir = state_dir.join(SLOTS);

@@ -4,7 +4,7 @@ use super::core::Core;
 use super::event::{Cause, Pause};
 use super::id::{EndpointId, OrderId, SlotId};
 use super::schedule::{Schedule, SignerLife};
-use super::slot::{Hold, Known, Standing};
+use super::slot::{Hold, Known, Phase, Standing};
 use crate::time::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -74,6 +74,10 @@ pub struct SlotView {
     pub life: Option<SignerLife>,
     /// Its calendar.
     pub schedule: Option<Schedule>,
+    /// The certificate that is to follow: it has come, passed every check, and is not in use yet.
+    pub next: Option<SignerLife>,
+    /// The certificate that is to follow is in place and waits for an operator's approve.
+    pub awaits_approval: bool,
     /// When the next signer must be in use.
     pub deadline: Timestamp,
     /// Failures in a row.
@@ -139,6 +143,11 @@ impl Core {
                 _ => None,
             },
             schedule: slot.schedule,
+            next: match &slot.phase {
+                Phase::Verified(_, life) | Phase::Staged { life, .. } | Phase::Activating(_, life) => Some(*life),
+                _ => None,
+            },
+            awaits_approval: matches!(slot.phase, Phase::Staged { approved: false, .. }),
             deadline: slot.deadline(self.limits.new_issuer_grace),
             failures: slot.failures,
             last_failure: slot.last_failure.as_ref().map(|(_, failure)| failure.to_string()),

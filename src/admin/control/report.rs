@@ -51,8 +51,10 @@ pub struct AgentReport {
     pub known: u64,
     /// Slots whose certificate it could look at.
     pub checked: u64,
-    /// Slots whose certificate it could not read.
-    pub unreadable: u64,
+    /// The others, by name, with the reason.
+    pub unreadable: BTreeMap<String, String>,
+    /// Why the ledger cannot be written; nothing is asked for until it can.
+    pub fault: Option<String>,
 }
 
 /// The registry.
@@ -299,13 +301,17 @@ pub struct Impact {
     pub added: Vec<String>,
     /// Their record is gone.
     pub removed: Vec<String>,
-    /// Active, and to be disabled or retired.
-    pub stopped: Vec<String>,
+    /// Active, and to be disabled: signed and served while the signer lasts, asked for no more.
+    pub disabled: Vec<String>,
+    /// To be retired: answered `unauthorized`.
+    pub retired: Vec<String>,
     /// To become active again.
-    pub started: Vec<String>,
-    /// Another endpoint or profile.
+    pub activated: Vec<String>,
+    /// Another enrolment, profile or CA certificate.
     pub moved: Vec<String>,
-    /// A record that was usable is not, with what is wrong.
+    /// A record that was usable is not.
+    pub unusable: Vec<String>,
+    /// All records that cannot be used, with what is wrong.
     pub quarantined: Vec<Quarantine>,
     /// Orders not sent yet that would be cancelled.
     pub cancelled: usize,

@@ -84,6 +84,7 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
     if !sockets.endpoint.is_empty() {
         tracing::info!("these sockets were handed over; [endpoint] listen is not used");
     }
+    let shared = Arc::new(ArcSwap::from_pointee(config.clone()));
     let config_watch = Watch::new([config.file.clone()]);
     let shown = responder.clone();
     let mut service = Service {
@@ -97,11 +98,17 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
         admin_state,
         status,
         renewal,
+        shared,
+        control: None,
+        clock,
     };
     service.follow_renewal();
     // Whoever cannot be looked at answers all the same.
     if let Err(error) = service.start_admin() {
         tracing::error!("{error}; requests are answered without it, and it is tried again");
+    }
+    if let Err(error) = service.start_control() {
+        tracing::error!("{error}; operators cannot be answered, and it is tried again");
     }
     supervisor.ready(&addresses);
     let mut look = tokio::time::interval(LOOK);

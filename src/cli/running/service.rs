@@ -1,14 +1,17 @@
 //! What changes while a service runs: its configuration, its files, its listeners.
 
 use super::super::agent::{self, RenewalAgent};
+use super::super::control::wire::{self, Parts};
 use super::super::supervisor::Sockets;
 use super::registry::Registry;
 use super::{GRACE, listen, service};
 use crate::admin;
+use crate::admin::control::{ControlHandle, SocketError};
 use crate::config::Config;
 use crate::endpoint::Handle;
 use crate::responder::Responder;
 use crate::status::Watch;
+use crate::time::Clock;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 
@@ -25,6 +28,10 @@ pub(super) struct Service {
     pub(super) admin_state: Arc<admin::State>,
     pub(super) status: Arc<ArcSwap<admin::RegistryView>>,
     pub(super) renewal: RenewalAgent,
+    /// The configuration in use, for those who look at it from another thread.
+    pub(super) shared: Arc<ArcSwap<Config>>,
+    pub(super) control: Option<ControlHandle>,
+    pub(super) clock: Arc<dyn Clock>,
 }
 
 impl Service {
@@ -44,8 +51,26 @@ impl Service {
         Ok(())
     }
 
+    pub(super) fn start_control(&mut self) -> Result<(), SocketError> {
+        if self.control.is_none() {
+            self.control = Some(wire::open(Parts {
+                config: self.shared.clone(),
+                agent: Box::new({
+                    let admin = self.admin_state.clone();
+                    move || admin.agent()
+                }),
+                registry: self.registry.handle(),
+                responder: self.responder.clone(),
+                trail: self.renewal.trail(),
+                clock: self.clock.clone(),
+            })?);
+        }
+        Ok(())
+    }
+
     pub(super) fn look(&mut self) {
         let _ = self.start_admin(); // told at the start
+        let _ = self.start_control();
         if !self.config_watch.poll().is_empty() {
             self.reload();
         }
@@ -118,6 +143,7 @@ impl Service {
         }
         self.registry.change(&next);
         self.renewal.change(&next);
+        self.shared.store(Arc::new(next.clone()));
         self.config = next;
         tracing::info!("configuration taken over from {}", file.display());
     }

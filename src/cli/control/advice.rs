@@ -1,0 +1,156 @@
+//! What an operator would do next, from what is shown.
+
+use crate::admin::control::{HoldReport, Next, SlotReport, Status, Target};
+
+/// Of a kind at most so many are written out; the rest are counted.
+const NAMED: usize = 5;
+
+/// For everything, the most urgent first.
+pub(super) fn of(status: &Status) -> Vec<Next> {
+    let mut next = Vec::new();
+    registry(status, &mut next);
+    if let Some(agent) = &status.agent {
+        if agent.overdue {
+            let text = "the renewal agent does not move: its thread hangs or has ended; the log says why, and a restart begins it anew";
+            next.push(must(text, None));
+        }
+        if let Some(fault) = &agent.fault {
+            let text =
+                format!("the ledger of orders cannot be written, and nothing is asked for until it can: {fault}");
+            next.push(must(&text, None));
+        }
+        for (name, why) in agent.unreadable.iter().take(NAMED) {
+            next.push(must(&format!("{name} could not be looked at: {}", first_line(why)), None));
+        }
+    }
+    if let Some(fault) = &status.audit.fault {
+        next.push(must(&format!("the audit trail cannot be written to: {fault}"), None));
+    }
+    for endpoint in status.endpoints.iter().filter(|endpoint| endpoint.open) {
+        let text = format!(
+            "endpoint {} has failed {} times in a row and is tried once in a while: {}; when it is well again, do not wait",
+            endpoint.name, endpoint.failures, endpoint.state
+        );
+        next.push(must(&text, Some(format!("stillgood unpark --endpoint {}", endpoint.name))));
+    }
+    let slots: Vec<&SlotReport> = status.credentials.iter().chain(&status.issuers).collect();
+    some(&slots, &|slot| matches!(slot.hold, HoldReport::Approval { .. }), &mut next);
+    some(&slots, &|slot| matches!(slot.hold, HoldReport::Parked { .. }), &mut next);
+    some(
+        &slots,
+        &|slot| slot.attention && matches!(slot.hold, HoldReport::None | HoldReport::Backoff { .. }),
+        &mut next,
+    );
+    for pause in &status.pauses {
+        let text = format!("{} is paused until {} by {}: {}", pause.reach, pause.until, pause.who, pause.reason);
+        let command = format!("stillgood resume {}", option(&pause.reach));
+        next.push(Next { attention: false, text, command: Some(command) });
+    }
+    next.sort_by_key(|next| !next.attention);
+    next
+}
+
+/// For one slot.
+pub(super) fn about(status: &Status, slot: &Target) -> Vec<Next> {
+    let found = status.issuers.iter().chain(&status.credentials).find(|report| report.slot == *slot);
+    found.and_then(one).into_iter().collect()
+}
+
+/// For a slot with which all is well.
+pub(super) fn renewable(slot: &Target) -> Next {
+    let command = format!("stillgood renew {}", option(slot));
+    Next { attention: false, text: "all is well; to have it renewed before its time:".into(), command: Some(command) }
+}
+
+fn registry(status: &Status, next: &mut Vec<Next>) {
+    let registry = &status.registry;
+    if let Some((generation, text)) = &registry.held {
+        let text =
+            format!("generation {generation} of the registry is held: {text}; look at it, then let it in or mend it");
+        next.push(must(&text, Some(format!("stillgood approve --registry {generation}"))));
+    }
+    if let Some(fault) = &registry.fault {
+        let text = format!("the registry is not taken over, and what was known before holds: {}", first_line(fault));
+        next.push(must(&text, None));
+    }
+    if status.agent.is_some() && !registry.fresh {
+        let text = match registry.synced_at {
+            Some(at) => format!(
+                "the registry was last read at {at}, which is too long ago: nothing is renewed until it is read again"
+            ),
+            None => "the registry has not been read since the start: nothing is renewed without it".to_owned(),
+        };
+        next.push(must(&text, None));
+    }
+    let known: Vec<&str> = status
+        .issuers
+        .iter()
+        .filter_map(|report| match &report.slot {
+            Target::Issuer(id) => Some(id.as_str()),
+            _ => None,
+        })
+        .collect();
+    for quarantine in registry.quarantined.iter().filter(|q| !known.contains(&q.record.as_str())).take(NAMED) {
+        let why = quarantine.faults.first().map(|fault| first_line(fault)).unwrap_or_default();
+        next.push(must(&format!("registry record {} cannot be used: {why}", quarantine.record), None));
+    }
+}
+
+/// Those of a kind, a few by name.
+fn some(slots: &[&SlotReport], is: &dyn Fn(&SlotReport) -> bool, next: &mut Vec<Next>) {
+    let mut those = slots.iter().filter(|slot| is(slot));
+    next.extend(those.by_ref().take(NAMED).filter_map(|slot| one(slot)));
+    let rest = those.count();
+    if rest > 0 {
+        next.push(must(&format!("and {rest} more like these"), None));
+    }
+}
+
+fn one(slot: &SlotReport) -> Option<Next> {
+    let name = &slot.slot;
+    let first = slot.reasons.first().map(String::as_str).unwrap_or_default();
+    match &slot.hold {
+        HoldReport::Approval { serial } => Some(must(
+            &format!("{name}: certificate {serial} is in place and waits for your word"),
+            Some(format!("stillgood approve {}", option(name))),
+        )),
+        HoldReport::Parked { why, text, .. } if why == "governor" => Some(must(
+            &format!("{name} has asked or got too much within a day: {text}; find out why before you let it go on"),
+            Some(format!("stillgood unpark {}", option(name))),
+        )),
+        HoldReport::Parked { text, .. } => Some(must(
+            &format!("{name} is parked: {text}; when the CA's side is mended, do not wait for the request of the day"),
+            Some(format!("stillgood unpark {}", option(name))),
+        )),
+        _ if slot.attention => {
+            let command = slot.phase.as_ref().map(|_| format!("stillgood explain {}", argument(name)));
+            Some(must(&format!("{name}: {first}"), command))
+        }
+        _ => None,
+    }
+}
+
+fn must(text: &str, command: Option<String>) -> Next {
+    Next { attention: true, text: text.to_owned(), command }
+}
+
+/// How a verb is told what it is about.
+fn option(target: &Target) -> String {
+    match target {
+        Target::All => "--all".to_owned(),
+        Target::Endpoint(name) => format!("--endpoint {name}"),
+        Target::Credential(name) => format!("--credential {name}"),
+        Target::Issuer(id) => format!("--issuer {id}"),
+    }
+}
+
+fn argument(target: &Target) -> String {
+    match target {
+        Target::Issuer(id) => id.clone(),
+        other => option(other),
+    }
+}
+
+fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}

@@ -1,0 +1,302 @@
+//! From what the parts say to what operators are shown.
+
+use super::Examined;
+use crate::admin::control::{
+    EndpointReport, HoldReport, Impact, Order, PauseReport, PlanEntry, PlanReport, RegistryReport, SlotReport, Target,
+    WindowReport,
+};
+use crate::registry::IssuerId;
+use crate::renewal::{
+    self, EndpointId, EndpointView, Hold, Ignored, Park, Pause, Plan, Reach, SlotId, SlotView, Snapshot, Standing,
+};
+use crate::responder::IssuerReport;
+use crate::time::Timestamp;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How what the responder says begins among the reasons of a slot.
+pub(super) const RESPONDER: &str = "responder: ";
+
+/// Credentials and issuers: those that renewal knows, those that are only served, and those whose record cannot be used.
+pub(super) fn slots(
+    snapshot: Option<&Snapshot>,
+    reports: &[IssuerReport],
+    registry: &RegistryReport,
+    now: Timestamp,
+) -> (Vec<SlotReport>, Vec<SlotReport>) {
+    let served: BTreeMap<&str, &IssuerReport> = reports.iter().map(|r| (r.id.as_str(), r)).collect();
+    let mut issuers: BTreeMap<String, SlotReport> = BTreeMap::new();
+    let mut credentials = Vec::new();
+    for view in snapshot.iter().flat_map(|s| &s.slots) {
+        let pauses = snapshot.map(|s| s.pauses.as_slice()).unwrap_or_default();
+        let mut report = of_view(view, pauses, now);
+        match &view.slot {
+            SlotId::Credential(_) => credentials.push(report),
+            SlotId::Signer(id) => {
+                if let Some(of) = served.get(id.as_str()) {
+                    add_served(&mut report, of, now);
+                }
+                // Tombstones are remembered, and of no interest any more.
+                if !matches!(view.standing, Standing::Retired | Standing::Removed) {
+                    issuers.insert(id.as_str().to_owned(), report);
+                }
+            }
+        }
+    }
+    for of in reports {
+        issuers.entry(of.id.clone()).or_insert_with(|| only_served(of, now));
+    }
+    for quarantine in &registry.quarantined {
+        if let Some(report) = issuers.get_mut(&quarantine.record) {
+            report.attention = true;
+            report.state = Standing::Quarantined.name().to_owned();
+            report.reasons.push(format!("its registry record cannot be used: {}", quarantine.faults.join("; ")));
+        }
+    }
+    (credentials, issuers.into_values().collect())
+}
+
+fn of_view(view: &SlotView, pauses: &[Pause], now: Timestamp) -> SlotReport {
+    let mut attention = false;
+    let mut reasons = Vec::new();
+    let hold = match &view.hold {
+        _ if view.awaits_approval => {
+            attention = true;
+            let serial = view.next.map(|life| life.serial.to_string()).unwrap_or_default();
+            reasons.push(format!("certificate {serial} is in place and waits for approve"));
+            HoldReport::Approval { serial }
+        }
+        Hold::None => HoldReport::None,
+        Hold::Backoff { until } if *until <= now => HoldReport::None,
+        Hold::Backoff { until } => {
+            let why = view.last_failure.as_deref().unwrap_or("a failure");
+            let failures = view.failures;
+            reasons.push(format!("waits until {until} after {failures} failures in a row, the last: {why}"));
+            HoldReport::Backoff { until: *until }
+        }
+        Hold::Parked { why, text, since, canary } => {
+            attention = true;
+            reasons.push(format!("parked since {since}: {text}; asked once a day, next at {canary}"));
+            let why = match why {
+                Park::Refused => "refused",
+                Park::Rejected => "rejected",
+                Park::Governor => "governor",
+            };
+            HoldReport::Parked { why: why.into(), text: text.clone(), since: *since, canary: *canary }
+        }
+    };
+    let pause = pauses.iter().find(|pause| match &pause.reach {
+        Reach::All => true,
+        Reach::Endpoint(endpoint) => view.endpoint.as_ref() == Some(endpoint),
+        Reach::Slot(slot) => *slot == view.slot,
+    });
+    if let Some(Pause { until, reason, who, .. }) = pause.filter(|p| p.until > now) {
+        reasons.push(format!("paused until {until} by {who}: {reason}"));
+    }
+    let active = view.standing == Standing::Active;
+    if view.life.is_none() && matches!(view.slot, SlotId::Signer(_)) && active {
+        reasons.push("there is no signer yet".into());
+    }
+    if let Some(schedule) = view.schedule.filter(|s| s.urgent <= now) {
+        attention = true;
+        let late = if schedule.deadline <= now { ", which has passed" } else { "" };
+        reasons.push(format!("its time is short: the next one must be in use by {}{late}", schedule.deadline));
+    }
+    match view.standing {
+        Standing::Unknown => reasons.push("the registry has not been read since the start".into()),
+        Standing::Disabled => reasons.push("disabled: the signer is used while it lasts, and not renewed".into()),
+        Standing::Quarantined => attention = true,
+        _ => {}
+    }
+    SlotReport {
+        slot: target(&view.slot),
+        state: view.standing.name().into(),
+        phase: (view.standing != Standing::Watched).then(|| view.phase.to_owned()),
+        endpoint: view.endpoint.as_ref().map(ToString::to_string),
+        order: view.order.map(|order| order.to_string()),
+        cause: (active && view.phase != "idle").then(|| view.cause.name().to_owned()),
+        hold,
+        attention,
+        reasons,
+        serial: view.life.map(|life| life.serial.to_string()),
+        not_before: view.life.map(|life| life.not_before),
+        not_after: view.life.map(|life| life.not_after),
+        window: view.schedule.map(|s| WindowReport {
+            opens: s.opens,
+            due: s.due,
+            closes: s.closes,
+            urgent: s.urgent,
+            deadline: s.deadline,
+        }),
+        failures: view.failures,
+        last_failure: view.last_failure.clone(),
+        requests_today: view.submissions_today,
+        certificates_today: view.issuances_today,
+        entries: None,
+        oldest_this_update: None,
+    }
+}
+
+fn add_served(report: &mut SlotReport, of: &IssuerReport, now: Timestamp) {
+    report.entries = Some(of.entries);
+    report.oldest_this_update = of.oldest_this_update;
+    let trouble = of.cannot_answer(now).or_else(|| of.trouble().map(str::to_owned));
+    if let Some(trouble) = trouble {
+        report.attention = true;
+        report.reasons.push(format!("{RESPONDER}{trouble}"));
+    }
+}
+
+/// An issuer whose signer is somebody else's to renew.
+fn only_served(of: &IssuerReport, now: Timestamp) -> SlotReport {
+    let mut report = SlotReport {
+        slot: Target::Issuer(of.id.clone()),
+        state: Standing::Watched.name().into(),
+        phase: None,
+        endpoint: None,
+        order: None,
+        cause: None,
+        hold: HoldReport::None,
+        attention: false,
+        reasons: Vec::new(),
+        serial: of.signer.as_ref().map(|signer| signer.serial.clone()),
+        not_before: of.signer.as_ref().map(|signer| signer.not_before),
+        not_after: of.signer.as_ref().map(|signer| signer.not_after),
+        window: None,
+        failures: 0,
+        last_failure: None,
+        requests_today: 0,
+        certificates_today: 0,
+        entries: None,
+        oldest_this_update: None,
+    };
+    add_served(&mut report, of, now);
+    report
+}
+
+pub(super) fn endpoint(view: &EndpointView) -> EndpointReport {
+    EndpointReport {
+        name: view.id.to_string(),
+        state: view.state.clone(),
+        open: view.open,
+        failures: view.failures,
+        in_flight: view.in_flight,
+        in_flight_limit: view.in_flight_limit,
+        rate_share: view.rate_share,
+        queued: view.queued,
+        requests_today: view.attempts_today,
+        requests: view.requests.iter().map(|(cause, n)| ((*cause).to_owned(), *n)).collect(),
+        signer_changes: view.signer_changes,
+    }
+}
+
+pub(super) fn pause(pause: &Pause) -> PauseReport {
+    let reach = match &pause.reach {
+        Reach::All => Target::All,
+        Reach::Endpoint(endpoint) => Target::Endpoint(endpoint.to_string()),
+        Reach::Slot(slot) => target(slot),
+    };
+    PauseReport { reach, until: pause.until, reason: pause.reason.clone(), who: pause.who.clone() }
+}
+
+pub(super) fn plan(plan: &Plan, pauses: Vec<PauseReport>) -> PlanReport {
+    let entries = plan.entries.iter().map(|entry| PlanEntry {
+        slot: target(&entry.slot),
+        endpoint: entry.endpoint.to_string(),
+        at: entry.at,
+        deadline: entry.deadline,
+        phase: entry.phase.to_owned(),
+        cause: entry.cause.name().to_owned(),
+    });
+    let entries = entries.collect();
+    PlanReport { now: plan.now, entries, by_hour: plan.by_hour(), left_out: plan.left_out, pauses }
+}
+
+pub(super) fn impact(
+    file: String,
+    examined: Examined,
+    in_use: Option<u64>,
+    renewal: Option<&renewal::Impact>,
+) -> Impact {
+    let changes = examined.changes;
+    let names = |ids: &BTreeSet<IssuerId>| ids.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let unusable = names(&changes.unusable);
+    let mut quarantined = examined.quarantined;
+    // What worked until now comes first.
+    quarantined.sort_by_key(|quarantine| !unusable.contains(&quarantine.record));
+    let share = match (changes.changed(), changes.known) {
+        (0, _) => 0.0,
+        (changed, known) => changed as f64 / known.max(1) as f64,
+    };
+    Impact {
+        file,
+        generation: examined.view.generation,
+        in_use,
+        refused: examined.refused,
+        held: examined.held,
+        known: changes.known,
+        share,
+        added: names(&changes.added),
+        removed: names(&changes.removed),
+        disabled: names(&changes.disabled),
+        retired: names(&changes.retired),
+        activated: names(&changes.activated),
+        moved: names(&changes.moved),
+        unusable,
+        quarantined,
+        cancelled: renewal.map_or(0, |impact| impact.cancelled),
+        requests: renewal.map_or(0, |impact| impact.requests),
+    }
+}
+
+/// What a command did, in words.
+pub(super) fn taken(order: &Order, about: &Target, concerned: usize) -> String {
+    let things = if concerned == 1 {
+        "1 signer or credential".to_owned()
+    } else {
+        format!("{concerned} signers and credentials")
+    };
+    match order {
+        Order::Pause(..) => {
+            format!("{about} is paused: {things} are not asked for until then; what is on the wire is finished")
+        }
+        Order::Resume(_) => format!("{about} is resumed: {things} may be asked for, at a rate that grows slowly"),
+        Order::Renew(_) => format!("{about}: {things} are renewed now, at the endpoint's rate"),
+        Order::Unpark(_) => format!("{about}: what held {things} is lifted"),
+        Order::ApproveSigner(_) => format!("{about}: the staged signer becomes active as soon as its time has come"),
+        Order::ApproveRegistry(generation) => format!("generation {generation} is approved"),
+    }
+    .replace("1 signer or credential are", "1 signer or credential is")
+}
+
+/// Why nothing changed, with what to do where that is known.
+pub(super) fn ignored(why: &Ignored) -> String {
+    match why {
+        Ignored::NothingConcerned(reach) => format!(
+            "nothing to do for {reach}: no signer within it is in a state that this changes; `stillgood explain` tells the state"
+        ),
+        other => other.to_string(),
+    }
+}
+
+pub(super) fn target(slot: &SlotId) -> Target {
+    match slot {
+        SlotId::Credential(endpoint) => Target::Credential(endpoint.to_string()),
+        SlotId::Signer(issuer) => Target::Issuer(issuer.to_string()),
+    }
+}
+
+pub(super) fn slot(target: &Target) -> Option<SlotId> {
+    match reach(target) {
+        Ok(Reach::Slot(slot)) => Some(slot),
+        _ => None,
+    }
+}
+
+pub(super) fn reach(target: &Target) -> Result<Reach, String> {
+    Ok(match target {
+        Target::All => Reach::All,
+        Target::Endpoint(name) => Reach::Endpoint(EndpointId::new(name)?),
+        Target::Credential(name) => Reach::Slot(SlotId::Credential(EndpointId::new(name)?)),
+        Target::Issuer(id) => Reach::Slot(SlotId::Signer(IssuerId::new(id)?)),
+    })
+}

@@ -1,0 +1,173 @@
+//! The control socket of a running service.
+
+use super::{AgentError, Desk, Examined, Registries, Renewals};
+use crate::admin::control::{AgentReport, ControlHandle, Quarantine, RegistryReport, SocketError, start};
+use crate::agent::{self, CommandError, Gone, Reading, view_of};
+use crate::audit::Trail;
+use crate::config::Config;
+use crate::registry::{self, Document, Guard, Impact, MAX_LEN, RecordRules, would_refuse};
+use crate::renewal::{self, Explanation, Plan, RegistryView, SlotId, Snapshot};
+use crate::responder::Responder;
+use crate::signer::files::MAX_CERTIFICATE_FILE_LEN;
+use crate::time::{Clock, Timestamp};
+use arc_swap::ArcSwap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What the socket of a running service is made of.
+pub(in crate::cli) struct Parts {
+    /// The configuration in use, also after it has changed.
+    pub(in crate::cli) config: Arc<ArcSwap<Config>>,
+    /// The agent, where one runs now.
+    pub(in crate::cli) agent: Box<dyn Fn() -> Option<agent::Handle> + Send + Sync>,
+    pub(in crate::cli) registry: registry::Handle,
+    pub(in crate::cli) responder: Responder,
+    pub(in crate::cli) trail: Option<Arc<Trail>>,
+    pub(in crate::cli) clock: Arc<dyn Clock>,
+}
+
+/// Opens the socket that the configuration names, and answers operators on it.
+pub(in crate::cli) fn open(parts: Parts) -> Result<ControlHandle, SocketError> {
+    let socket = parts.config.load().admin.socket.clone();
+    let responder = parts.responder;
+    let started = parts.clock.now();
+    let registry = Followed { handle: parts.registry, config: parts.config, clock: parts.clock.clone() };
+    let desk = Desk {
+        agent: parts.agent,
+        registry,
+        served: Box::new(move || (responder.reports(), responder.presign_stats())),
+        trail: parts.trail,
+        clock: parts.clock,
+        started,
+    };
+    let handle = start(&socket, Arc::new(desk))?;
+    tracing::info!("operators are answered on {}", socket.display());
+    Ok(handle)
+}
+
+impl Renewals for agent::Handle {
+    fn snapshot(&self) -> Arc<Snapshot> {
+        agent::Handle::snapshot(self)
+    }
+
+    fn report(&self, now: Timestamp) -> AgentReport {
+        let view = self.view();
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        AgentReport {
+            last_pass: Some(view.last_pass),
+            overdue: self.is_gone() || view.is_overdue(now),
+            known: count(view.coverage.known),
+            checked: count(view.coverage.checked),
+            unreadable: view.coverage.unreadable.clone(),
+            fault: view.ledger_fault.clone(),
+        }
+    }
+
+    async fn plan(&self) -> Result<Plan, AgentError> {
+        Ok(agent::Handle::plan(self).await?)
+    }
+
+    async fn explain(&self, slot: SlotId) -> Result<Explanation, AgentError> {
+        Ok(agent::Handle::explain(self, slot).await?)
+    }
+
+    async fn impact(&self, view: RegistryView) -> Result<renewal::Impact, AgentError> {
+        Ok(agent::Handle::impact(self, view).await?)
+    }
+
+    async fn command(&self, command: renewal::Command, who: String, reason: String) -> Result<usize, AgentError> {
+        Ok(agent::Handle::command(self, command, who, reason).await?)
+    }
+}
+
+impl From<Gone> for AgentError {
+    fn from(gone: Gone) -> Self {
+        AgentError::Failed(gone.to_string())
+    }
+}
+
+impl From<CommandError> for AgentError {
+    fn from(error: CommandError) -> Self {
+        match error {
+            CommandError::Ignored(why) => AgentError::Ignored(why),
+            other => AgentError::Failed(other.to_string()),
+        }
+    }
+}
+
+/// The registry that a service follows.
+struct Followed {
+    handle: registry::Handle,
+    config: Arc<ArcSwap<Config>>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Registries for Followed {
+    fn report(&self) -> RegistryReport {
+        let view = self.handle.view();
+        let max_age = self.config.load().registry.max_age;
+        let now = self.clock.now();
+        let quarantined = view.current.iter().flat_map(|generation| &generation.quarantined).map(quarantine);
+        RegistryReport {
+            generation: view.current.as_ref().map(|generation| generation.number),
+            synced_at: view.synced,
+            fresh: view.synced.is_some_and(|at| now.since(at) <= max_age),
+            fault: view.fault.clone(),
+            held: view.held.as_ref().map(|held| (held.generation.number, held.impact.to_string())),
+            quarantined: quarantined.collect(),
+        }
+    }
+
+    async fn examine(&self, file: PathBuf) -> Result<Examined, String> {
+        let (config, current, now) = (self.config.load_full(), self.handle.view().current.clone(), self.clock.now());
+        let look = move || examine(&file, &config, current.as_deref(), now);
+        tokio::task::spawn_blocking(look).await.map_err(|error| error.to_string())?
+    }
+
+    async fn approve(&self, generation: u64, who: String) -> Result<(), String> {
+        self.handle.approve(generation, &who).await.map_err(|error| error.to_string())
+    }
+}
+
+fn examine(
+    file: &Path,
+    config: &Config,
+    current: Option<&registry::Generation>,
+    now: Timestamp,
+) -> Result<Examined, String> {
+    let bytes = read(file, MAX_LEN).map_err(|error| format!("{}: {error}", file.display()))?;
+    let document = Document::parse(&bytes, file, &RecordRules::of(config)).map_err(|faults| faults.to_string())?;
+    let refused = would_refuse(&config.state_dir, document.number(), &bytes);
+    let generation = document.resolve(&mut |path| read(path, MAX_CERTIFICATE_FILE_LEN));
+    let changes = current.map_or_else(Impact::default, |current| Impact::of(current, &generation));
+    let registry = &config.registry;
+    let guard = Guard { max_change: registry.max_change, small_change: registry.small_change };
+    let reading = Reading { generation: Arc::new(generation), synced_at: now };
+    Ok(Examined {
+        view: view_of(&reading, &config.renewal),
+        quarantined: reading.generation.quarantined.iter().map(quarantine).collect(),
+        refused: refused.into_iter().collect(),
+        held: guard.holds(&changes).then(|| changes.to_string()),
+        changes,
+    })
+}
+
+fn quarantine(quarantined: &registry::Quarantined) -> Quarantine {
+    let faults = quarantined.faults.iter().map(ToString::to_string).collect();
+    Quarantine { record: quarantined.name(), faults }
+}
+
+/// A regular file of at most `max` octets: no pipe makes it wait, no device makes it read for ever.
+fn read(path: &Path, max: usize) -> io::Result<Vec<u8>> {
+    if !std::fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?.take(max as u64 + 1).read_to_end(&mut bytes)?;
+    if bytes.len() > max {
+        return Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {max} octets")));
+    }
+    Ok(bytes)
+}
