@@ -39,10 +39,26 @@ impl DayCount {
 
     pub(super) fn add(&mut self, now: Timestamp) {
         let hour = now.unix().div_euclid(HOUR);
-        // Hours yet to come are taken for the present one, or a clock that once ran ahead would block for years.
-        let ahead = self.0.iter().filter(|(h, _)| *h >= hour).fold(0_u32, |sum, (_, n)| sum.saturating_add(*n));
-        self.0.retain(|(h, _)| *h > hour - HOURS && *h < hour);
-        self.0.push((hour, ahead.saturating_add(1)));
+        self.not_ahead(now);
+        self.0.retain(|(h, _)| *h > hour - HOURS);
+        match self.0.last_mut().filter(|(h, _)| *h == hour) {
+            Some((_, n)) => *n = n.saturating_add(1),
+            None => self.0.push((hour, 1)),
+        }
+    }
+
+    /// Hours yet to come are taken for the present one, or a clock that once ran ahead would block until that time.
+    pub(super) fn not_ahead(&mut self, now: Timestamp) {
+        let hour = now.unix().div_euclid(HOUR);
+        let ahead = self.0.iter().filter(|(h, _)| *h > hour).fold(0_u32, |sum, (_, n)| sum.saturating_add(*n));
+        if ahead == 0 {
+            return;
+        }
+        self.0.retain(|(h, _)| *h <= hour);
+        match self.0.last_mut().filter(|(h, _)| *h == hour) {
+            Some((_, n)) => *n = n.saturating_add(ahead),
+            None => self.0.push((hour, ahead)),
+        }
     }
 
     pub(super) fn clear(&mut self) {
@@ -93,5 +109,16 @@ mod tests {
         count.add(early);
         assert_eq!(count.within_a_day(early), 4);
         assert_eq!(count.within_a_day(early.plus(Duration::from_secs(90_001))), 0);
+    }
+
+    #[test]
+    fn what_was_counted_in_the_future_is_over_a_day_after_the_clock_was_set_right() {
+        let (mut count, late, early) =
+            (DayCount::default(), Timestamp::from_unix(1 << 40), Timestamp::from_unix(1 << 20));
+        count.add(early);
+        (0..3).for_each(|_| count.add(late));
+        count.not_ahead(early);
+        assert_eq!(count.within_a_day(early), 3);
+        assert_eq!(count.below(3, early.plus(Duration::from_secs(90_001))), None);
     }
 }

@@ -69,9 +69,12 @@ impl Endpoint {
         self.limit = self.limit.min(self.most());
     }
 
-    pub(super) fn restore(&mut self, record: EndpointRecord) {
+    /// What was written by a clock that has been set back since counts from `now`.
+    pub(super) fn restore(&mut self, record: EndpointRecord, now: Timestamp) {
         self.attempts = record.attempts;
+        self.attempts.not_ahead(now);
         self.pace.not_before(record.not_before);
+        self.pace.clock_went_back(now);
         self.failures = record.failures;
     }
 
@@ -221,6 +224,7 @@ impl Endpoint {
     pub(super) fn clock_went_back(&mut self, limits: &Limits, now: Timestamp) {
         self.pace.clock_went_back(now);
         self.pace.restart(now);
+        self.attempts.not_ahead(now);
         let clamp = |hold: &mut Option<(Timestamp, String)>, longest: Duration| {
             if let Some((until, _)) = hold {
                 *until = (*until).min(now.plus(longest));

@@ -87,7 +87,8 @@ fn hold(slot: &Slot, now: Timestamp, reasons: &mut Vec<String>) {
             reasons.push(format!("parked since {since}: {text}; {lifts}; asked once a day, next at {canary}"));
         }
         Hold::Backoff { until } if *until > now => {
-            reasons.push(format!("backs off until {until} after {} failures in a row", slot.failures));
+            let failures = slot.failures.saturating_add(slot.turned_away).max(1);
+            reasons.push(format!("backs off until {until} after {failures} failures in a row"));
         }
         _ => {}
     }

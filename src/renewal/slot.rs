@@ -7,6 +7,7 @@ use super::count::DayCount;
 use super::event::{Cause, Ignored, Step};
 use super::failure::Failure;
 use super::id::{EndpointId, OrderId, SlotId};
+use super::limits::{DAY, Limits};
 use super::record::SlotRecord;
 use super::schedule::{Schedule, SignerLife};
 use crate::time::Timestamp;
@@ -175,6 +176,9 @@ pub(super) enum Placed {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
     pub class: Class,
+    /// Behind those that have been turned away less often: or one whose requests make the service fail would be the only
+    /// one that is ever asked for.
+    pub round: u32,
     pub deadline: Timestamp,
     pub slot: SlotId,
 }
@@ -199,6 +203,8 @@ pub(super) struct Slot {
     pub hold: Hold,
     pub forced: bool,
     pub failures: u32,
+    /// How often in a row the service failed as a whole when it was asked for this slot.
+    pub turned_away: u32,
     pub last_failure: Option<(Timestamp, Failure)>,
     pub submissions: DayCount,
     pub issuances: DayCount,
@@ -207,6 +213,8 @@ pub(super) struct Slot {
     pub occupies: Option<EndpointId>,
     /// When the driver was asked for the step it is at.
     pub asked: Option<Timestamp>,
+    /// A step of this machine that failed is not repeated before; a hold says nothing of it where the slot is parked.
+    pub again: Option<Timestamp>,
     pub placed: Placed,
     /// Signers that became active since the start.
     pub changes: u64,
@@ -226,12 +234,14 @@ impl Slot {
             hold: Hold::None,
             forced: false,
             failures: 0,
+            turned_away: 0,
             last_failure: None,
             submissions: DayCount::default(),
             issuances: DayCount::default(),
             orders: 0,
             occupies: None,
             asked: None,
+            again: None,
             placed: Placed::Nowhere,
             changes: 0,
             alarmed: false,
@@ -306,10 +316,27 @@ impl Slot {
         }
     }
 
+    /// Waits are cut to the longest there are, and what was counted in hours yet to come counts now: the clock may have
+    /// been set back, with or without a restart between.
+    pub(super) fn cut_waits(&mut self, limits: &Limits, now: Timestamp) {
+        self.submissions.not_ahead(now);
+        self.issuances.not_ahead(now);
+        self.again = self.again.map(|t| t.min(now.plus(DAY)));
+        match &mut self.hold {
+            Hold::None => {}
+            Hold::Backoff { until } => *until = (*until).min(now.plus(limits.backoff_cap.max(DAY))),
+            Hold::Parked { canary, .. } => *canary = (*canary).min(now.plus(DAY)),
+        }
+        if let Phase::Waiting(_, until) = &mut self.phase {
+            *until = (*until).min(now.plus(DAY));
+        }
+    }
+
     /// Forgets failures and holds, and grants the day's budget anew.
     pub(super) fn pardon(&mut self) {
         self.hold = Hold::None;
         self.failures = 0;
+        self.turned_away = 0;
         self.submissions.clear();
         self.issuances.clear();
         self.alarmed = false;

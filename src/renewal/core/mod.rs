@@ -12,7 +12,7 @@ use super::id::{EndpointId, NodeId, SlotId};
 use super::limits::Limits;
 use super::record::Record;
 use super::schedule::Schedule;
-use super::slot::{Class, Hold, Known, Order, Phase, Placed, Rank, Slot, Standing};
+use super::slot::{Class, Known, Order, Phase, Placed, Rank, Slot, Standing};
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -195,17 +195,9 @@ impl Core {
         for endpoint in self.endpoints.values_mut() {
             endpoint.clock_went_back(&self.limits, now);
         }
-        let (longest, day) = (now.plus(self.limits.backoff_cap), now.plus(super::limits::DAY));
         for slot in self.slots.values_mut() {
             slot.asked = slot.asked.map(|t| t.min(now));
-            match &mut slot.hold {
-                Hold::None => {}
-                Hold::Backoff { until } => *until = (*until).min(longest),
-                Hold::Parked { canary, .. } => *canary = (*canary).min(day),
-            }
-            if let Phase::Waiting(_, until) = &mut slot.phase {
-                *until = (*until).min(day);
-            }
+            slot.cut_waits(&self.limits, now);
         }
         self.settle_all(now);
     }
@@ -270,7 +262,7 @@ impl Core {
         let Some(slot) = self.slots.get_mut(id) else { return };
         let renewable = slot.standing == Standing::Active && slot.terms.is_some();
         let held = slot.held_until().is_some_and(|until| until > now);
-        let idle = slot.asked.is_none() && (!held || slot.is_parked());
+        let idle = slot.asked.is_none() && slot.again.is_none_or(|again| again <= now) && (!held || slot.is_parked());
         let (phase, action) = match &slot.phase {
             Phase::Idle if renewable && is_due(slot, now) => (Phase::Due, None),
             Phase::Due if !renewable || !is_due(slot, now) => (Phase::Idle, None),
@@ -315,7 +307,9 @@ impl Core {
             Phase::Staged { life, .. } => {
                 timer(Some(life.not_before.plus(self.limits.activation_skew)).max(slot.held_until()))
             }
-            Phase::Issued(_) | Phase::Verified(..) | Phase::Activating(..) => timer(patience.or(slot.held_until())),
+            Phase::Issued(_) | Phase::Verified(..) | Phase::Activating(..) => timer(
+                patience.or_else(|| if slot.is_parked() { slot.again } else { slot.held_until().max(slot.again) }),
+            ),
         }
     }
 
@@ -325,7 +319,8 @@ impl Core {
             (SlotId::Credential(_), _) => Class::Credential,
             (SlotId::Signer(_), _) => Class::Ordinary,
         };
-        Rank { class, deadline: slot.deadline(self.limits.new_issuer_grace), slot: id.clone() }
+        let round = slot.turned_away / self.limits.breaker_failures.max(1);
+        Rank { class, round, deadline: slot.deadline(self.limits.new_issuer_grace), slot: id.clone() }
     }
 
     /// Reckons the slot's calendar anew.

@@ -70,6 +70,7 @@ impl Core {
         let slot = self.slot(id)?;
         slot.issuances.add(now);
         slot.failures = 0;
+        slot.turned_away = 0;
         if slot.standing.is_gone() {
             self.drop_order(id, "the issuer is gone from the registry");
         }
@@ -206,8 +207,9 @@ impl Core {
                 self.back_off(id, &failure, now);
                 self.trouble_here(&failure, now);
             }
-            // Not the slot's fault: the endpoint holds it, and it keeps its turn. A parked one has had its turn.
-            (Scope::Endpoint | Scope::OwnCredential, _) if was_sent => {}
+            // Not the slot's fault, as far as we know: the endpoint holds it. But if it is, others have their turn first.
+            (Scope::Endpoint, _) if was_sent => self.turned_away(id, now),
+            (Scope::OwnCredential, _) if was_sent => {}
             (Scope::Endpoint | Scope::OwnCredential, _) => self.back_off(id, &failure, now),
         }
         Ok(())
@@ -277,10 +279,24 @@ impl Core {
         let drawn = backoff::backoff(&self.limits, self.limits.backoff_cap, slot.failures, slack, seed);
         let asked = failure.retry_after.map_or(Duration::ZERO, |d| backoff::believed(&self.limits, d, slack));
         let until = now.plus(drawn.max(asked));
+        slot.again = Some(until);
         match &mut slot.hold {
             // A parked slot has had its request of the day; a step of our own may be repeated, but not at once.
             Hold::Parked { canary, .. } => *canary = (*canary).max(until),
             hold => *hold = Hold::Backoff { until },
+        }
+    }
+
+    /// The service failed as a whole when it was asked for this slot. No longer than the service itself is held, so that
+    /// nobody waits for more than that when it is back.
+    fn turned_away(&mut self, id: &SlotId, now: Timestamp) {
+        let (slack, seed) = (self.slack(id, now), self.jitter("turn", id, now));
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        slot.turned_away = slot.turned_away.saturating_add(1);
+        let wait = backoff::backoff(&self.limits, self.limits.breaker_cap, slot.turned_away, slack, seed);
+        // A parked one has had its turn.
+        if !slot.is_parked() {
+            slot.hold = Hold::Backoff { until: now.plus(wait) };
         }
     }
 
@@ -341,6 +357,7 @@ impl Core {
     fn step_done(&mut self, id: &SlotId, _now: Timestamp) {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.asked = None;
+            slot.again = None;
         }
         self.dirty.insert(id.clone());
     }

@@ -39,7 +39,7 @@ impl Core {
                 None => {
                     let mut endpoint = Endpoint::new(spec, &self.limits, now);
                     if let Some(record) = self.restored_endpoints.remove(&id) {
-                        endpoint.restore(record);
+                        endpoint.restore(record, now);
                     }
                     endpoint
                 }
@@ -91,7 +91,7 @@ impl Core {
             }
             Record::Endpoint(record) => {
                 match self.endpoints.get_mut(&record.endpoint) {
-                    Some(endpoint) => endpoint.restore(record),
+                    Some(endpoint) => endpoint.restore(record, now),
                     None => {
                         self.restored_endpoints.insert(record.endpoint.clone(), record);
                     }
@@ -105,6 +105,7 @@ impl Core {
                     return Err(Ignored::AlreadyAtWork(id.to_string()));
                 }
                 let mut slot = Slot::restored(record);
+                slot.cut_waits(&self.limits, now);
                 // A credential's terms come from the configuration, which may have come first.
                 if let Some(known) = known {
                     slot.standing = known.standing;

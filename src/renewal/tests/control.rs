@@ -198,3 +198,21 @@ fn slots_beyond_the_limit_are_refused_by_name() {
     let refused = s.tell(Event::Registry(RegistryView { synced_at: s.now, ..s.registry.clone() }));
     assert_eq!(refused, Err(Ignored::TooManySlots { refused: 6, limit: 3, first: signer(3) }));
 }
+
+#[test]
+fn what_a_clock_that_ran_ahead_has_written_does_not_hold_a_restart_for_a_month() {
+    for (scope, kind) in [(Scope::Item, Kind::Transient), (Scope::Endpoint, Kind::Transient)] {
+        let limits = Limits { submissions_per_day: 3, issuances_per_day: 1, ..Limits::default() };
+        let mut s = Service::with(limits, 3, 30);
+        s.now = Timestamp::from_unix(START + 30 * DAY);
+        s.sync();
+        (0..3).for_each(|n| drop(s.says.insert(signer(n), fails(scope, kind))));
+        s.run(DAY);
+        s.now = Timestamp::from_unix(START);
+        s.kill();
+        s.says.clear();
+        s.log.clear();
+        s.run(3 * DAY);
+        assert_eq!((0..3).filter(|n| s.asked(&signer(*n)) > 0).count(), 3, "{scope:?}");
+    }
+}

@@ -285,3 +285,43 @@ fn a_service_that_does_not_accept_us_is_asked_once_a_day_until_the_credential_ch
     s.run(3_600);
     assert!((0..20).all(|n| s.view(&signer(n)).phase == "idle"));
 }
+
+#[test]
+fn an_issuer_that_makes_the_service_fail_does_not_keep_the_others_from_their_turn() {
+    let mut s = Service::new(20, 30);
+    // By its deadline the first; the front-end says 500 to it, and only to it.
+    for n in 0..3 {
+        s.life(&signer(n), -31 * DAY, 40 * DAY);
+        s.tell(Event::Signer { slot: signer(n), life: s.lives.get(&signer(n)).copied() }).unwrap();
+        s.says.insert(signer(n), fails(Scope::Endpoint, Kind::Transient));
+    }
+    s.run(2 * DAY);
+    let renewed = (3..20).filter(|n| s.view(&signer(*n)).life.unwrap().not_before > s.now.minus(2 * limits::DAY));
+    assert_eq!(renewed.count(), 17);
+    assert!(s.orders(&signer(0)) == 1 && s.asked(&signer(0)) < 60, "{}", s.asked(&signer(0)));
+}
+
+#[test]
+fn a_parked_slot_repeats_a_step_that_fails_here_after_a_while_and_not_at_once() {
+    let mut s = Service::with(Limits { submissions_per_day: 2, issuances_per_day: 1, ..Limits::default() }, 1, 30);
+    s.says.insert(signer(0), fails(Scope::Item, Kind::Transient));
+    s.run(DAY / 2);
+    assert!(matches!(s.view(&signer(0)).hold, Hold::Parked { why: Park::Governor, .. }));
+    s.says.insert(signer(0), Says::Silence);
+    s.run(27 * 3_600);
+    let order = s.view(&signer(0)).order.unwrap();
+    s.tell(Event::Issued { slot: signer(0), order }).unwrap();
+    let mut verified = 0;
+    for _ in 0..50 {
+        for action in s.core.poll(s.now) {
+            if let Action::Verify { slot, order } = action {
+                verified += 1;
+                let failure = Failure::new(Scope::Local, Kind::Transient, "the disk is full");
+                s.tell(Event::Failed { slot, order, step: Step::Verify, failure }).unwrap();
+            }
+        }
+    }
+    assert_eq!(verified, 1);
+    s.run(600);
+    assert_eq!(s.view(&signer(0)).phase, "idle", "and then it goes on");
+}
