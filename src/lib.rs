@@ -37,6 +37,7 @@ pub mod registry;
 pub mod renewal;
 pub mod responder;
 pub mod signer;
+pub mod simulate;
 pub mod status;
 pub mod store;
 pub mod time;

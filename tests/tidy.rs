@@ -55,6 +55,11 @@ const MAY_KNOW: &[(&str, &[&str], &str)] = &[
         "says which issuers there are; does nothing with them (of status: which files have changed)",
     ),
     (
+        "simulate",
+        &["config", "ocsp", "registry", "renewal", "time"],
+        "the real renewal core in a world that is all model: nothing that reads a file or a clock",
+    ),
+    (
         "responder",
         &["client", "endpoint", "ocsp", "presign", "signer", "status", "store", "time", "x509"],
         "wires the parts; embedders use it without files, so it knows no configuration and no registry",
@@ -85,6 +90,7 @@ const MAY_KNOW: &[(&str, &[&str], &str)] = &[
             "renewal",
             "responder",
             "signer",
+            "simulate",
             "status",
             "store",
             "time",
@@ -166,6 +172,7 @@ const PURE: &[&str] = &[
     "src/registry/impact.rs",
     "src/registry/pace.rs",
     "src/registry/record.rs",
+    "src/simulate/",
     "src/enrolment/accept.rs",
     "src/enrolment/answer.rs",
     "src/enrolment/body.rs",

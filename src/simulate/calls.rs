@@ -1,0 +1,152 @@
+//! Calls of the CA, by the fleet and by customers: from dialling to the end.
+
+use super::agenda::{Ms, SECOND};
+use super::ca::{Answer, Effect, Incoming};
+use super::check::Leaving;
+use super::measure::Sent;
+use super::node::News;
+use super::setup::{CREDENTIAL, Slot};
+use super::world::{Call, Event, Party, Policy, World};
+use crate::renewal::{Cause, IssuerSpec, OrderId};
+
+/// How long an answer is on its way.
+const NETWORK: Ms = 10;
+
+impl World {
+    pub(super) fn call(&mut self, node: usize, slot: Slot, order: OrderId, attempt: u32, cause: Option<Cause>) {
+        self.hang_up(node, slot);
+        let Some(place) = self.nodes.get(node) else { return };
+        let turn = place.turn;
+        let refused = slot != CREDENTIAL && self.setup.credential.is_some() && !self.credential_is_valid(node);
+        if let (Policy::Ours, Some(heard)) = (self.policy, place.process.heard()) {
+            let leaving = Leaving {
+                ms: self.now,
+                now: place.clock.at(self.now),
+                node,
+                slot,
+                order,
+                attempt,
+                in_flight: place.calls.len() + 1,
+                heard,
+                issuer: self.authority.issuers().get(slot.wrapping_sub(1)).map(|i: &IssuerSpec| &i.id),
+                record: place.process.record(slot),
+            };
+            self.check.leaves(&leaving);
+        }
+        self.measure.sent(Sent { at: self.now, node, slot, order, cause });
+        let timeout = match self.policy {
+            Policy::Ours => self.setup.agent.timeout,
+            Policy::Field => self.setup.field.timeout,
+        };
+        let party = Party::Agent { node, turn, slot, order, attempt };
+        let call = self.dial(party, timeout, refused, Some((order, slot)));
+        if let Some(place) = self.nodes.get_mut(node) {
+            place.calls.insert(slot, call);
+            self.in_flight += 1;
+            self.most_in_flight = self.most_in_flight.max(self.in_flight);
+        }
+    }
+
+    fn dial(&mut self, party: Party, timeout: Ms, refused: bool, order: Option<(OrderId, Slot)>) -> u64 {
+        self.next_call += 1;
+        let call = self.next_call;
+        let mut effects = Vec::new();
+        let connected = if refused {
+            effects.push(Effect::Answer(call, Answer::NotAccepted));
+            false
+        } else {
+            self.ca.arrive(Incoming { call, order }, self.now, &mut effects)
+        };
+        self.calls.insert(call, Call { party, connected });
+        self.agenda.enter(self.now + timeout, Event::TimeOut { call });
+        let totals = &mut self.measure.totals;
+        totals.longest_queue = totals.longest_queue.max(self.ca.queue());
+        totals.most_connections = totals.most_connections.max(self.ca.connections);
+        self.follow(effects);
+        call
+    }
+
+    pub(super) fn follow(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Answer(call, answer) => self.agenda.enter(self.now + NETWORK, Event::Reply { call, answer }),
+                Effect::Server { server, turn, at } => self.agenda.enter(at, Event::Server { server, turn }),
+            }
+        }
+    }
+
+    /// The caller closes what still hangs.
+    pub(super) fn hang_up(&mut self, node: usize, slot: Slot) {
+        let open = self.nodes.get_mut(node).and_then(|n| n.calls.remove(&slot));
+        self.in_flight -= usize::from(open.is_some());
+        if open.and_then(|call| self.calls.remove(&call)).is_some_and(|call| call.connected) {
+            self.ca.close();
+        }
+    }
+
+    pub(super) fn conclude(&mut self, id: u64, answer: Answer) {
+        let Some(call) = self.calls.remove(&id) else { return };
+        let leaks = self.policy == Policy::Field && self.setup.field.leaks;
+        match call.party {
+            Party::Agent { node, .. } if leaks && call.connected => {
+                if let Some(place) = self.nodes.get_mut(node) {
+                    place.leaked += 1;
+                }
+            }
+            _ if call.connected => self.ca.close(),
+            _ => {}
+        }
+        match call.party {
+            Party::Agent { node, turn, slot, order, attempt } => {
+                if let Some(place) = self.nodes.get_mut(node).filter(|n| n.calls.get(&slot) == Some(&id)) {
+                    place.calls.remove(&slot);
+                    self.in_flight -= 1;
+                }
+                if !self.is_running(node, turn) {
+                    return;
+                }
+                if matches!(answer, Answer::Issued(_)) {
+                    self.check.issued(self.now, node, slot, order);
+                } else {
+                    self.check.note(self.now, node, slot, "the request fails", Some(order));
+                }
+                self.with(node, |process, here| process.hear(News::Answer { slot, order, attempt, answer }, here));
+            }
+            Party::Customer { retries, account } => {
+                if !matches!(answer, Answer::Issued(_)) {
+                    self.customer_failed(retries, account);
+                }
+            }
+        }
+    }
+
+    fn credential_is_valid(&self, node: usize) -> bool {
+        let own = self.nodes.get(node).and_then(|n| n.lives.first().copied().flatten());
+        own.is_some_and(|life| life.not_after >= self.at(self.now))
+    }
+
+    pub(super) fn customer(&mut self, retries: u32, account: usize) {
+        let Some(customers) = &self.setup.customers else { return };
+        let (timeout, most) = (customers.timeout, customers.account_rate);
+        self.measure.totals.calls += 1;
+        if let Some(failed) = self.failed_calls.get_mut(account) {
+            failed.retain(|at| at + 60 * SECOND > self.now);
+            if failed.len() >= most {
+                self.measure.totals.limited += 1;
+                return;
+            }
+        }
+        let refused = self.setup.customers_need_credential && !self.credential_is_valid(account % self.nodes.len());
+        self.dial(Party::Customer { retries, account }, timeout, refused, None);
+    }
+
+    fn customer_failed(&mut self, retries: u32, account: usize) {
+        self.measure.totals.hurt += 1;
+        if let Some(failed) = self.failed_calls.get_mut(account) {
+            failed.push(self.now);
+        }
+        if let (Some(retries), Some(customers)) = (retries.checked_sub(1), &self.setup.customers) {
+            self.agenda.enter(self.now + customers.retry, Event::CallAgain { retries, account });
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! The request loop of 31 May 2020.
+
+use super::super::agenda::{Ms, SECOND};
+use super::super::scenario::{Runs, Scenario, Verdict, minutes, verdict};
+use super::super::setup::{Age, CaSetup, Customers, Deed, Field, Setup, days};
+use crate::time::Timestamp;
+use std::ops::Range;
+use std::time::Duration;
+
+pub(super) const REQUEST_LOOP: Scenario = Scenario {
+    name: "request-loop",
+    title: "after maintenance every answer calls for the next request, until the RA hangs, again and again",
+    text: "Maintenance ends at 18:00. From then on the RA dates the certificates of one product (40 of 100 issuers) into the \
+           past, so that each is due for renewal when it arrives: a loop in which every request succeeds. The load makes the \
+           RA hang; restarts at 19:00, 20:00, 23:30, 02:50 and 04:39 help until it hangs again; a fix is deployed at 10:55.",
+    departures: &[
+        "In the incident two servers of the CA sent each other requests by a fault of one of them; here the loop runs between \
+         the CA's customers' agents and the RA, which is the part of it that an agent can have.",
+        "How many requests there were and what the RA can bear are not in the text: here it issues 5 a second, and hangs when \
+         600 jobs wait.",
+        "At 18:05 everything is due at once, under our policy by an operator's word.",
+    ],
+    setup,
+    judge,
+};
+
+const LOOPING: Range<usize> = 0..40;
+const NODES: usize = 4;
+const ISSUERS: usize = 100;
+/// 31 May, 17:00 UTC.
+const START: Timestamp = Timestamp::from_unix(1_590_944_400);
+const AGE: Duration = days(15);
+
+/// A time after the midnight before the incident.
+fn at(hour: u64, minute: u64) -> Ms {
+    minutes((hour * 60 + minute).saturating_sub(17 * 60))
+}
+
+fn setup() -> Setup {
+    let life = days(45);
+    let mut script = vec![
+        (at(18, 0), Deed::Backdate(Some((LOOPING, days(39))))),
+        (at(18, 5), Deed::RenewAll(0..NODES)),
+        (at(34, 55), Deed::Backdate(None)),
+        (at(35, 0), Deed::Unpark(0..NODES)),
+    ];
+    for (hour, minute) in [(19, 0), (20, 0), (23, 30), (26, 50), (28, 39), (34, 55)] {
+        script.push((at(hour, minute), Deed::RestartCa));
+    }
+    Setup {
+        start: START,
+        length: at(38, 0),
+        nodes: NODES,
+        issuers: ISSUERS,
+        life,
+        age: Age::Same(AGE),
+        field: Field {
+            fraction: (AGE.as_secs() + 65 * 60) as f64 / life.as_secs() as f64,
+            retry: 35 * SECOND,
+            ..Field::default()
+        },
+        ca: CaSetup { servers: 2, hangs_at: 600, remembers: false, ..CaSetup::default() },
+        customers: Some(Customers { every: 1_500, ..Customers::default() }),
+        script,
+        recovery: Duration::from_secs(2 * 3_600),
+        ..Setup::default()
+    }
+}
+
+fn judge(runs: &Runs<'_>) -> Vec<Verdict> {
+    let (field, ours) = (runs.field, runs.ours);
+    let calm = field.worst_failing(0, at(18, 0));
+    let failing = field.minutes_failing(50.0);
+    let late = field.worst_failing(at(36, 0), Ms::MAX);
+    let (field_most, most) = (field.most_a_day(&LOOPING), ours.most_a_day(&LOOPING));
+    let limit = runs.setup.agent.limits.issuances_per_day as usize;
+    let uncaused = ours.measure.sent.iter().filter(|s| s.cause.is_none()).count();
+    let parked: std::collections::BTreeSet<_> =
+        ours.measure.alarms.iter().filter_map(|(_, node, slot)| slot.map(|slot| (*node, slot))).collect();
+    let named = parked.iter().filter(|(_, slot)| LOOPING.contains(&(slot - 1))).count();
+    let before = ours.asked(&LOOPING, 0, at(34, 55)) as f64 / (NODES * LOOPING.len()) as f64;
+    vec![
+        verdict(
+            "outage",
+            calm < 1.0 && failing > 120,
+            format!("before 18:00 {calm:.0} % of calls fail; then more than half of them for {failing} minutes"),
+        ),
+        verdict("outage", field_most > 50, format!("up to {field_most} requests for one signer in a day")),
+        verdict("outage", late < 5.0, format!("after the fix {late:.0} % fail")),
+        verdict(
+            "B1",
+            before <= limit as f64 + 1.0,
+            format!("{before:.1} requests for a looping signer before the fix; {limit} certificates a day are allowed"),
+        ),
+        verdict(
+            "B1",
+            most <= 2 * limit + 2,
+            format!("at most {most} within a day, those after the operator's unpark included"),
+        ),
+        verdict(
+            "B1",
+            named == NODES * LOOPING.len(),
+            format!("{named} of {} looping signers are parked with an alarm of their own", NODES * LOOPING.len()),
+        ),
+        verdict("B2", uncaused == 0, "every request has one cause".to_owned()),
+        verdict("A2", ours.totals.hurt == 0, format!("{} calls of customers fail", ours.totals.hurt)),
+        verdict("A9", ours.totals.expired == 0, format!("{} signers expire", ours.totals.expired)),
+    ]
+}

@@ -1,0 +1,435 @@
+//! The world: nodes, a CA, a registry and customers in virtual time, and what is done to them.
+
+use super::agenda::{Agenda, Ms, SECOND};
+use super::authority::Authority;
+use super::ca::{Answer, Ca, serial};
+use super::check::Check;
+use super::field::FieldNode;
+use super::measure::Measure;
+use super::node::{Here, News, Node, NodeClock, Wish};
+use super::ours::{Names, Ours};
+use super::random::Random;
+use super::setup::{Age, CREDENTIAL, Setup, Slot};
+use crate::renewal::{OrderId, SignerLife, Step};
+use crate::time::Timestamp;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long a look at the registry takes.
+const LOOK: Ms = 50;
+
+/// Whose policy runs the nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Policy {
+    Field,
+    Ours,
+}
+
+pub(super) struct World {
+    pub setup: Setup,
+    pub policy: Policy,
+    pub now: Ms,
+    pub agenda: Agenda<Event>,
+    pub authority: Authority,
+    pub ca: Ca,
+    pub nodes: Vec<Place>,
+    pub calls: BTreeMap<u64, Call>,
+    pub next_call: u64,
+    pub check: Check,
+    pub measure: Measure,
+    pub names: Rc<Names>,
+    /// Of the customers; the CA has its own.
+    pub random: Random,
+    pub failed_calls: Vec<Vec<Ms>>,
+    pub ill_formed: Vec<bool>,
+    pub hangs_check: Vec<bool>,
+    issued_by_hand: u64,
+    pub in_flight: usize,
+    pub most_in_flight: usize,
+}
+
+/// A machine of the fleet, with or without its process.
+pub(super) struct Place {
+    pub process: Box<dyn Node>,
+    pub up: bool,
+    /// Tells the processes of one machine apart.
+    pub turn: u64,
+    pub clock: NodeClock,
+    pub wake_at: Option<Ms>,
+    pub lives: Vec<Option<SignerLife>>,
+    pub calls: BTreeMap<Slot, u64>,
+    /// Connections that are open and that no process knows of any more.
+    pub leaked: usize,
+    /// Since when an issuer has no valid signer here.
+    pub unserved: Vec<Option<Ms>>,
+}
+
+pub(super) struct Call {
+    pub party: Party,
+    pub connected: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Party {
+    Agent { node: usize, turn: u64, slot: Slot, order: OrderId, attempt: u32 },
+    Customer { retries: u32, account: usize },
+}
+
+/// What can happen next.
+#[derive(Debug)]
+pub(super) enum Event {
+    Wake {
+        node: usize,
+    },
+    /// A new generation, or the end of an outage, is seen by this node.
+    Sync {
+        node: usize,
+    },
+    Registry {
+        node: usize,
+        turn: u64,
+    },
+    Step {
+        node: usize,
+        turn: u64,
+        slot: Slot,
+        order: OrderId,
+        step: Step,
+    },
+    Reply {
+        call: u64,
+        answer: Answer,
+    },
+    TimeOut {
+        call: u64,
+    },
+    Server {
+        server: usize,
+        turn: u64,
+    },
+    Customer,
+    CallAgain {
+        retries: u32,
+        account: usize,
+    },
+    /// A signer is in use too late, or has expired.
+    Late {
+        node: usize,
+        slot: Slot,
+        not_after: Timestamp,
+    },
+    Expired {
+        node: usize,
+        slot: Slot,
+        not_after: Timestamp,
+    },
+    Deed(usize),
+    Sample,
+}
+
+impl World {
+    pub(super) fn new(setup: Setup, policy: Policy, seed: u64) -> Result<Self, String> {
+        let specs = setup.specs()?;
+        let endpoint = specs.first().map(|s| s.endpoint.clone()).ok_or("no issuer is enrolled anywhere")?;
+        let names = Rc::new(Names::new(&endpoint, &specs));
+        let slots = specs.len() + 1;
+        let credential_life = setup.credential.map_or(setup.life, |(life, _)| life);
+        let mut world = World {
+            policy,
+            now: 0,
+            agenda: Agenda::new(),
+            ca: Ca::new(setup.ca.clone(), setup.start, [setup.life, credential_life], seed),
+            nodes: Vec::new(),
+            calls: BTreeMap::new(),
+            next_call: 0,
+            check: Check::new(&setup, seed),
+            measure: Measure::default(),
+            random: Random::new(seed, 0xc0),
+            failed_calls: vec![Vec::new(); setup.customers.as_ref().map_or(0, |c| c.accounts as usize)],
+            ill_formed: vec![false; slots],
+            hangs_check: vec![false; slots],
+            issued_by_hand: 0,
+            in_flight: 0,
+            most_in_flight: 0,
+            authority: Authority::new(specs),
+            names,
+            setup,
+        };
+        world.authority.forget(world.setup.absent.clone());
+        let mut random = Random::new(seed, 0x11);
+        for node in 0..world.setup.nodes {
+            let process: Box<dyn Node> = match policy {
+                Policy::Field => Box::new(FieldNode::new(&world.setup, node)),
+                Policy::Ours => Box::new(Ours::new(&world.setup, &world.names, node)),
+            };
+            let lives = world.first_lives(&mut random);
+            world.nodes.push(Place {
+                process,
+                up: true,
+                turn: 0,
+                clock: NodeClock { start: world.setup.start, offset: 0 },
+                wake_at: None,
+                unserved: vec![None; lives.len()],
+                lives,
+                calls: BTreeMap::new(),
+                leaked: 0,
+            });
+        }
+        Ok(world)
+    }
+
+    fn first_lives(&mut self, random: &mut Random) -> Vec<Option<SignerLife>> {
+        let mut lives = Vec::with_capacity(self.setup.issuers + 1);
+        let start = self.setup.start;
+        let credential = self.setup.credential.map(|(life, left)| {
+            let not_after = start.plus(left);
+            SignerLife { serial: self.by_hand(), not_before: not_after.minus(life), not_after }
+        });
+        lives.push(credential);
+        for issuer in 0..self.setup.issuers {
+            let age = match self.setup.age {
+                Age::Same(age) => age.as_secs(),
+                Age::Even(over) => random.below(over.as_secs()),
+            };
+            let not_before = start.minus(Duration::from_secs(age));
+            let life = SignerLife { serial: self.by_hand(), not_before, not_after: not_before.plus(self.setup.life) };
+            lives.push((!self.setup.absent.contains(&issuer)).then_some(life));
+        }
+        lives
+    }
+
+    pub(super) fn by_hand(&mut self) -> crate::ocsp::Serial {
+        self.issued_by_hand += 1;
+        serial(self.issued_by_hand)
+    }
+
+    /// The time of day.
+    pub(super) fn at(&self, ms: Ms) -> Timestamp {
+        self.setup.start.plus(Duration::from_millis(ms))
+    }
+
+    /// From the beginning to the end.
+    pub(super) fn run(&mut self) {
+        let end = self.setup.length;
+        for node in 0..self.nodes.len() {
+            for slot in 0..self.setup.issuers + 1 {
+                self.watch(node, slot);
+            }
+            self.check.begins(0, node);
+            self.with(node, |process, here| process.start(here));
+        }
+        for (n, (at, _)) in self.setup.script.iter().enumerate() {
+            self.agenda.enter(*at, Event::Deed(n));
+        }
+        let every = self.sampling();
+        (0..=end / every).for_each(|n| self.agenda.enter(n * every, Event::Sample));
+        if let Some(customers) = &self.setup.customers {
+            self.agenda.enter(self.random.exponential(customers.every), Event::Customer);
+        }
+        while let Some((at, event)) = self.agenda.next(end) {
+            self.now = at;
+            self.measure.totals.events += 1;
+            self.happen(event);
+        }
+        self.now = end;
+        for node in 0..self.nodes.len() {
+            (0..self.setup.issuers + 1).for_each(|slot| self.served_again(node, slot));
+        }
+        if self.policy == Policy::Ours {
+            self.check_progress();
+        }
+        self.measure.finish();
+    }
+
+    fn sampling(&self) -> Ms {
+        (self.setup.length / 480).max(10 * SECOND)
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Wake { node } => {
+                if self.nodes.get(node).is_some_and(|n| n.wake_at == Some(self.now)) {
+                    if let Some(place) = self.nodes.get_mut(node) {
+                        place.wake_at = None;
+                    }
+                    self.with(node, |process, here| process.wake(here));
+                }
+            }
+            Event::Sync { node } => self.with(node, |process, here| process.wake(here)),
+            Event::Registry { node, turn } => {
+                if self.is_running(node, turn) {
+                    let reading = self.authority.read(node, self.now);
+                    self.with(node, |process, here| process.hear(News::Registry(reading), here));
+                }
+            }
+            Event::Step { node, turn, slot, order, step } if self.is_running(node, turn) => {
+                self.stepped(node, slot, order, step);
+            }
+            Event::Step { .. } => {}
+            Event::Reply { call, answer } => self.conclude(call, answer),
+            Event::TimeOut { call } => self.conclude(call, Answer::TimedOut),
+            Event::Server { server, turn } => {
+                let mut effects = Vec::new();
+                self.ca.server(server, turn, self.now, &mut effects);
+                self.follow(effects);
+            }
+            Event::Customer => {
+                if let Some(customers) = &self.setup.customers {
+                    let (every, retries) = (customers.every, customers.retries);
+                    let account = self.random.index(self.failed_calls.len());
+                    self.agenda.enter(self.now + self.random.exponential(every), Event::Customer);
+                    self.customer(retries, account);
+                }
+            }
+            Event::CallAgain { retries, account } => self.customer(retries, account),
+            Event::Late { node, slot, not_after } => {
+                if self.is_in_use(node, slot, not_after) {
+                    self.measure.totals.late += 1;
+                }
+            }
+            Event::Expired { node, slot, not_after } => {
+                if self.is_in_use(node, slot, not_after) {
+                    self.measure.totals.expired += u64::from(slot != CREDENTIAL);
+                    if let Some(since) = self.nodes.get_mut(node).and_then(|n| n.unserved.get_mut(slot)) {
+                        *since = Some(self.now);
+                    }
+                }
+            }
+            Event::Deed(n) => {
+                if let Some((_, deed)) = self.setup.script.get(n).cloned() {
+                    self.done(deed);
+                }
+            }
+            Event::Sample => self.sample(),
+        }
+    }
+
+    pub(super) fn is_running(&self, node: usize, turn: u64) -> bool {
+        self.nodes.get(node).is_some_and(|n| n.up && n.turn == turn)
+    }
+
+    /// Whether it is still this certificate that is in use, for an issuer that matters.
+    fn is_in_use(&self, node: usize, slot: Slot, not_after: Timestamp) -> bool {
+        let life = self.nodes.get(node).and_then(|n| n.lives.get(slot).copied().flatten());
+        let matters = slot == CREDENTIAL || self.authority.is_active(slot.wrapping_sub(1));
+        matters && life.is_some_and(|life| life.not_after == not_after)
+    }
+
+    /// Lets a running process do something, and does what it wants done.
+    pub(super) fn with(&mut self, node: usize, act: impl FnOnce(&mut dyn Node, &Here<'_>)) {
+        let mut act = Some(act);
+        let mut wishes = Vec::new();
+        loop {
+            let Some(place) = self.nodes.get_mut(node).filter(|n| n.up) else { return };
+            let here = Here {
+                node,
+                ms: self.now,
+                now: place.clock.at(self.now),
+                clock: place.clock,
+                authority: &self.authority,
+                lives: &place.lives,
+                ill_formed: &self.ill_formed,
+            };
+            if let Some(act) = act.take() {
+                act(place.process.as_mut(), &here);
+            }
+            let wake = place.process.next_wakeup(&here).map(|at| place.clock.when(at).max(self.now));
+            wishes.extend(place.process.wishes());
+            if wishes.is_empty() {
+                if wake != place.wake_at {
+                    place.wake_at = wake;
+                    if let Some(at) = wake {
+                        self.agenda.enter(at, Event::Wake { node });
+                    }
+                }
+                return;
+            }
+            for wish in wishes.drain(..) {
+                self.grant(node, wish);
+            }
+        }
+    }
+
+    fn grant(&mut self, node: usize, wish: Wish) {
+        let Some(turn) = self.nodes.get(node).map(|n| n.turn) else { return };
+        let (ms, ours) = (self.now, self.policy == Policy::Ours);
+        if let (true, Wish::Call { slot, .. } | Wish::Step { slot, step: Step::Prepare, .. }) = (ours, &wish) {
+            let heard = self.nodes.get(node).and_then(|n| n.process.heard()).and_then(|h| h.view.as_ref());
+            let changes = heard.map_or(0, |view| self.authority.changes(slot.wrapping_sub(1), view.generation));
+            self.check.record_changed(node, *slot, changes);
+        }
+        match wish {
+            Wish::ReadRegistry => self.agenda.enter(ms + LOOK, Event::Registry { node, turn }),
+            Wish::Step { slot, order, step } => {
+                if step == Step::Prepare {
+                    self.check.prepares(ms, node, slot, order);
+                }
+                let takes = if step == Step::Prepare { 200 } else { 20 };
+                self.agenda.enter(ms + takes, Event::Step { node, turn, slot, order, step });
+            }
+            Wish::Call { slot, order, attempt, cause } => self.call(node, slot, order, attempt, cause),
+            Wish::Cancel { slot, order } => {
+                self.check.closes(ms, node, slot, order, "the order is over without a certificate");
+                self.hang_up(node, slot);
+            }
+            Wish::Install { slot, order, life } => {
+                let same = self.nodes.get(node).and_then(|n| n.lives.get(slot).copied().flatten()) == Some(life);
+                if ours {
+                    self.check.installs(ms, node, slot, order, &life, same);
+                }
+                if !same {
+                    self.measure.totals.renewed += 1;
+                    self.measure.installed.push((ms, node, slot));
+                    self.install(node, slot, life);
+                }
+            }
+            Wish::Alarm { slot } => {
+                self.measure.totals.alarms += 1;
+                self.measure.alarms.push((ms, node, slot));
+            }
+        }
+    }
+
+    /// A certificate is in use from now on.
+    pub(super) fn install(&mut self, node: usize, slot: Slot, life: SignerLife) {
+        if let Some(place) = self.nodes.get_mut(node).and_then(|n| n.lives.get_mut(slot)) {
+            *place = Some(life);
+        }
+        self.served_again(node, slot);
+        self.watch(node, slot);
+    }
+
+    /// Notes when this certificate is late, and when it expires.
+    fn watch(&mut self, node: usize, slot: Slot) {
+        let Some(life) = self.nodes.get(node).and_then(|n| n.lives.get(slot).copied().flatten()) else { return };
+        let true_clock = NodeClock { start: self.setup.start, offset: 0 };
+        let not_after = life.not_after;
+        let expired = true_clock.when(not_after);
+        if expired <= self.setup.length && expired >= self.now {
+            self.agenda.enter(expired, Event::Expired { node, slot, not_after });
+        }
+        let late = true_clock.when(not_after.minus(self.setup.validity));
+        if slot != CREDENTIAL && late <= self.setup.length && late >= self.now {
+            self.agenda.enter(late, Event::Late { node, slot, not_after });
+        }
+    }
+
+    /// The minutes without a signer end, if there were any.
+    pub(super) fn served_again(&mut self, node: usize, slot: Slot) {
+        let since = self.nodes.get_mut(node).and_then(|n| n.unserved.get_mut(slot)).and_then(Option::take);
+        if let Some(since) = since.filter(|_| slot != CREDENTIAL) {
+            self.measure.totals.unserved_minutes += (self.now - since) / (60 * SECOND);
+        }
+    }
+
+    fn stepped(&mut self, node: usize, slot: Slot, order: OrderId, step: Step) {
+        if step == Step::Verify && self.hangs_check.get(slot).copied().unwrap_or(false) {
+            return; // never reported
+        }
+        if step == Step::Prepare {
+            self.check.prepared(self.now, node, slot, order);
+        }
+        self.with(node, |process, here| process.hear(News::Done { slot, order, step }, here));
+    }
+}

@@ -1,0 +1,185 @@
+//! Worlds at random: which faults there are at all is drawn first, so that each is also seen without the others.
+
+use super::agenda::{DAY, HOUR, MINUTE, Ms, SECOND};
+use super::check::Violation;
+use super::measure::Totals;
+use super::random::Random;
+use super::scenario::outcome;
+use super::setup::{Age, Agent, CREDENTIAL, CaSetup, CaState, Customers, Deed, Refusal, Says, Setup};
+use super::world::Policy;
+use crate::config::Rate;
+use crate::registry::State;
+use crate::renewal::Limits;
+use serde::Serialize;
+use std::ops::Range;
+use std::time::Duration;
+
+/// How long after the last fault everything must be in order.
+const RECOVERY: Ms = 3 * DAY;
+
+/// A world that was drawn and run under our policy.
+#[derive(Clone, Debug, Serialize)]
+pub struct Drawn {
+    /// It repeats the world.
+    pub seed: u64,
+    /// What it is made of, in a line.
+    pub what: String,
+    /// Sums.
+    pub totals: Totals,
+    /// What must not happen, and did.
+    pub violations: Vec<Violation>,
+}
+
+/// Draws a world from this seed and runs it under our policy. The error is a world that cannot be.
+pub fn draw(seed: u64) -> Result<Drawn, String> {
+    let setup = setup(seed);
+    let faults = {
+        let mut names: Vec<String> = setup.script.iter().map(|(_, deed)| name(deed)).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.join(" ")
+    };
+    let what = format!(
+        "{} nodes, {} issuers, {} days, {:?}; {faults}",
+        setup.nodes,
+        setup.issuers,
+        setup.length / DAY,
+        setup.ca.refusal
+    );
+    let outcome = outcome(setup, Policy::Ours, seed)?;
+    Ok(Drawn { seed, what, totals: outcome.totals, violations: outcome.violations })
+}
+
+/// The name of a deed without what it is done to.
+fn name(deed: &Deed) -> String {
+    let text = format!("{deed:?}");
+    text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
+}
+
+fn setup(seed: u64) -> Setup {
+    let r = &mut Random::new(seed, 0x5a);
+    let nodes = r.between(1, 3) as usize;
+    let issuers = r.between(1, 20) as usize;
+    let life_days = r.between(6, 50);
+    let life = Duration::from_secs(life_days * 86_400);
+    let length = r.between(8, 25) * DAY + RECOVERY;
+    let timeout = r.between(5, 60) * SECOND;
+    let limits = Limits {
+        evidence_max_age: Duration::from_secs(r.between(120, 3_600)),
+        confirm_within: Duration::from_secs(r.between(5, 60)),
+        ramp: Duration::from_secs(r.between(0, 1_800)),
+        submissions_per_day: r.between(24, 60) as u32,
+        issuances_per_day: r.between(2, 5) as u32,
+        ..Limits::default()
+    };
+    let refresh = (limits.evidence_max_age.as_millis() as Ms / r.between(2, 10)).max(10 * SECOND);
+    let refusal = match r.below(3) {
+        0 => Refusal::Clear,
+        1 => Refusal::Opaque,
+        _ => Refusal::Silence,
+    };
+    let mut setup = Setup {
+        length,
+        nodes,
+        issuers,
+        life,
+        validity: life / r.between(8, 16) as u32,
+        margin: life / 40,
+        age: Age::Even(life * r.between(10, 90) as u32 / 100),
+        credential: r.percent(50).then(|| (life * 2, life * r.between(10, 150) as u32 / 100)),
+        agent: Agent {
+            limits,
+            rate: Rate { count: r.between(1, 120) as u32, per: Duration::from_secs(60) },
+            max_in_flight: r.between(1, 4) as u32,
+            attempts_per_day: r.between(10 * issuers as u64 + 20, 2_000) as u32,
+            timeout,
+            refresh,
+        },
+        ca: CaSetup {
+            queues: r.between(1, 3) as usize,
+            servers: r.between(3, 8) as usize,
+            service: r.between(20, timeout / 4),
+            backoff: r.percent(30).then(|| (r.between(2, 9) as usize, MINUTE, r.between(1, 10) * MINUTE)),
+            hand_over: r.below(3) as u32,
+            remembers: r.percent(50),
+            refusal,
+            ..CaSetup::default()
+        },
+        customers: r.percent(20).then(|| Customers { every: 5 * MINUTE, ..Customers::default() }),
+        recovery: Duration::from_millis(RECOVERY),
+        ..Setup::default()
+    };
+    let end = length - RECOVERY - HOUR;
+    setup.script = script(r, &setup, end);
+    setup
+}
+
+/// Faults and what ends them; all is well again at `end`.
+fn script(r: &mut Random, setup: &Setup, end: Ms) -> Vec<(Ms, Deed)> {
+    let mut script = Vec::new();
+    let kinds: Vec<bool> = (0..KINDS).map(|_| r.percent(35)).collect();
+    for kind in (0..KINDS).filter(|k| kinds.get(*k as usize).copied().unwrap_or(false)) {
+        for _ in 0..r.between(1, 4) {
+            let from = r.below(end);
+            let longest = [MINUTE, HOUR, DAY, 10 * DAY].get(r.index(4)).copied().unwrap_or(HOUR);
+            let to = (from + r.between(SECOND, longest)).min(end);
+            fault(kind, r, setup, (from, to), &mut script);
+        }
+    }
+    // Everybody hears the registry's last word, and an operator lifts what only an operator lifts.
+    script.push((end, Deed::Publish { issuers: 0..0, says: Says::Gone, late: 0, lost_to: 0..0 }));
+    for node in 0..setup.nodes {
+        script.push((end, Deed::Replace(node..node + 1, CREDENTIAL)));
+        script.push((end + HOUR, Deed::Unpark(node..node + 1)));
+    }
+    script
+}
+
+const KINDS: u64 = 14;
+
+fn fault(kind: u64, r: &mut Random, setup: &Setup, (from, to): (Ms, Ms), script: &mut Vec<(Ms, Deed)>) {
+    let some = |r: &mut Random, of: usize| {
+        let first = r.index(of);
+        first..r.between(first as u64 + 1, of as u64) as usize
+    };
+    let (nodes, issuers): (Range<usize>, Range<usize>) = (some(r, setup.nodes), some(r, setup.issuers));
+    let slot = r.between(1, setup.issuers as u64) as usize;
+    let publish = |r: &mut Random, says| Deed::Publish {
+        issuers: issuers.clone(),
+        says,
+        late: if r.percent(50) { r.below(10 * MINUTE) } else { 0 },
+        lost_to: if r.percent(30) { some(r, setup.nodes) } else { 0..0 },
+    };
+    let mut between = |begin: Deed, over: Deed| script.extend([(from, begin), (to, over)]);
+    match kind {
+        0 => {
+            let says = [Says::State(State::Disabled), Says::State(State::Retired), Says::Gone, Says::Unreadable];
+            let says = says.get(r.index(4)).copied().unwrap_or(Says::Gone);
+            let (begin, over) = (publish(r, says), publish(r, Says::State(State::Active)));
+            between(begin, over);
+        }
+        1 => between(Deed::RegistryDown(true), Deed::RegistryDown(false)),
+        2 => between(Deed::Ca(CaState::Refuses), Deed::Ca(CaState::Up)),
+        3 => between(Deed::Ca(CaState::Hangs), Deed::Ca(CaState::Up)),
+        4 => between(Deed::CaSpeed(r.between(150, 5_000)), Deed::CaSpeed(100)),
+        5 => script.push((from, Deed::DestroyKeys(issuers))),
+        6 => between(Deed::Backdate(Some((issuers, setup.life * 4 / 5))), Deed::Backdate(None)),
+        7 => script.push((from, Deed::Restart { nodes, dropping: 0..0, adding: 0..0 })),
+        8 => between(Deed::Stop { nodes: nodes.clone(), if_over: 0 }, Deed::Start(nodes)),
+        9 => {
+            let by = match r.below(3) {
+                0 => r.between(1, 240_000) as i64,
+                1 => -(r.between(1, 3 * DAY) as i64),
+                _ => r.between(1, 40 * DAY) as i64,
+            };
+            between(Deed::ClockJump(nodes.clone(), by), Deed::ClockJump(nodes, -by));
+        }
+        10 => between(Deed::DiskFull(nodes.clone(), true), Deed::DiskFull(nodes, false)),
+        11 => between(Deed::HangsCheck(slot, true), Deed::HangsCheck(slot, false)),
+        12 => script.push((from, Deed::Pause(nodes, Duration::from_millis(to - from)))),
+        _ => {
+            script.push((from, Deed::TellFrontEnd));
+            script.push((to, Deed::RenewAll(nodes)));
+        }
+    }
+}
