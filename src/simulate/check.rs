@@ -75,6 +75,8 @@ pub(super) struct Check {
 #[derive(Debug)]
 struct PerNode {
     departures: VecDeque<Ms>,
+    /// The last of them by the node's clock, which the core counts by.
+    seconds: VecDeque<i64>,
     begun: Option<(Ms, usize)>,
     slots: Vec<PerSlot>,
     orders: HashSet<OrderId>,
@@ -113,6 +115,7 @@ impl Check {
         let limits = &setup.agent.limits;
         let node = || PerNode {
             departures: VecDeque::new(),
+            seconds: VecDeque::with_capacity(WINDOW + 1),
             begun: None,
             slots: vec![PerSlot::default(); setup.issuers + 1],
             orders: HashSet::new(),
@@ -171,6 +174,7 @@ impl Check {
         self.pardon(node);
         if let Some(node) = self.nodes.get_mut(node) {
             node.departures.clear();
+            node.seconds.clear();
             node.paused_until = 0; // the end of a pause is a time of the node's clock
             node.begun = None;
         }
@@ -328,9 +332,10 @@ impl Check {
         if day > attempts {
             faults.push(format!("{day} requests to the service within a day, and {attempts} are allowed"));
         }
-        for (n, from) in (1_u32..).zip(node.departures.iter().rev().take(WINDOW)) {
-            // The core counts in whole seconds.
-            let seconds = (l.ms / 1_000).saturating_sub(*from / 1_000) as f64 + 1.0;
+        node.seconds.push_front(l.now.unix());
+        node.seconds.truncate(WINDOW);
+        for (n, from) in (1_u32..).zip(&node.seconds) {
+            let seconds = (l.now.unix() - from) as f64 + 1.0;
             if f64::from(n) > (rate * seconds).ceil() + 1.0 {
                 faults.push(format!("{n} requests within {seconds:.0} s, beyond the rate"));
                 break;
