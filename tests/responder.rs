@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::site::{LIMIT, Said, basic, post, read, site, write_crl, write_index, write_signer};
+use common::site::{LIMIT, Said, basic, index_line, post, read, site, write_crl, write_index, write_signer};
 use common::{DAY, Lab, eventually, long_serial, request, serial};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
@@ -36,6 +36,23 @@ fn an_index_is_served_and_followed() {
     write_index(site.dir.path(), 501, &[3]);
     eventually(LIMIT, "taken over again", || site.said(HashAlgorithm::Sha1, 5) == Said::Good);
     eventually(LIMIT, "the fault is gone", || site.responder.reports()[0].status_fault.is_none());
+}
+
+#[test]
+fn a_certificate_whose_line_cannot_be_read_is_told_to_try_later_and_not_that_it_is_unauthorized() {
+    let site = site(&["index"], IssuerSettings::default(), DemandSettings::default());
+    eventually(LIMIT, "served", || site.said(HashAlgorithm::Sha1, 5) == Said::Good);
+    let lines =
+        |n| if n == 5 { index_line(n, true).replace("251101000000Z", "yesterday") } else { index_line(n, false) };
+    std::fs::write(site.dir.path().join("index.new"), (0..500).map(lines).collect::<String>()).unwrap();
+    std::fs::rename(site.dir.path().join("index.new"), site.dir.path().join("index.txt")).unwrap();
+    eventually(LIMIT, "withheld", || {
+        let said = site.said(HashAlgorithm::Sha1, 5);
+        assert!(matches!(said, Said::Good | Said::Error(3)), "{said:?}");
+        said == Said::Error(3)
+    });
+    assert_eq!(site.said(HashAlgorithm::Sha256, 5), Said::Error(3), "signed on demand, under the same rule");
+    assert_eq!(site.said(HashAlgorithm::Sha1, 500), Said::Error(6), "not issued: unauthorized");
 }
 
 #[test]

@@ -235,6 +235,7 @@ impl Presigner {
         issuer.slot().update(|live| {
             let mut next = live.clone();
             next.policy = policy;
+            next.withheld = table.withheld.as_slice().into();
             next
         });
 

@@ -2,8 +2,7 @@
 
 use super::hash;
 use super::wave::Wave;
-use crate::ocsp::{CertId, HashAlgorithm, IssuerHashes};
-use crate::ocsp::{CertStatus, Request};
+use crate::ocsp::{CertId, CertStatus, HashAlgorithm, IssuerHashes, Request, Serial};
 use crate::time::Timestamp;
 use arc_swap::ArcSwap;
 use std::collections::HashMap;
@@ -39,6 +38,9 @@ pub struct IssuerSlot {
 pub struct Live {
     /// How misses and nonces are treated.
     pub policy: Policy,
+    /// Serials of which nothing may be said because their record is damaged; sorted. Those not held ready are left to on-demand
+    /// signing, which tells them from those that were not issued.
+    pub withheld: Arc<[Serial]>,
     waves: [Option<Arc<Wave>>; 4],
 }
 
@@ -154,7 +156,7 @@ impl Routes {
 impl IssuerSlot {
     /// A place for an issuer of which nothing is served yet. `hashes` are in the order of [`HashAlgorithm::ALL`].
     pub fn new(id: &str, hashes: [IssuerHashes; 4], policy: Policy) -> Self {
-        IssuerSlot { id: id.into(), hashes, live: ArcSwap::from_pointee(Live { policy, waves: Default::default() }) }
+        IssuerSlot { id: id.into(), hashes, live: ArcSwap::from_pointee(Live { policy, ..Live::default() }) }
     }
 
     /// The registry's name for it.
@@ -205,7 +207,8 @@ impl Live {
         let Some(wave) = id.hash.and_then(|algorithm| self.wave(algorithm)) else { return Lookup::OnDemand };
         let Some((segment, hit)) = wave.find(&id.serial, h) else {
             // Until its slice has been signed a serial may be known although nothing lies ready for it.
-            return if wave.covers(h) { miss } else { Lookup::OnDemand };
+            let is_certain = wave.covers(h) && self.withheld.binary_search(&id.serial).is_err();
+            return if is_certain { miss } else { Lookup::OnDemand };
         };
         let spec = segment.template().spec();
         // Not past its time, nor before it: a clock that was set back makes answers that no client would take.
