@@ -8,7 +8,9 @@ use crate::presign::{Issuer, Presigner, Table};
 use crate::signer::{RsaPadding, SignerKind, files};
 use crate::status::{self, SourceFacts, StatusSet, Watch};
 use crate::time::Timestamp;
+use std::panic::resume_unwind;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 /// How long to wait before something that failed is tried again although its files did not change: a missing mount comes back,
@@ -163,7 +165,14 @@ impl Managed {
         }
         let read = self.status.is_due(now);
         if read {
-            let fault = self.read_status(presigner, now).err();
+            // On a thread of its own: the memory that reading takes is given back when the thread ends.
+            let fault = thread::scope(|scope| {
+                let read = || self.read_status(presigner, now);
+                match thread::Builder::new().name("read".into()).spawn_scoped(scope, read) {
+                    Ok(reading) => reading.join().unwrap_or_else(|panic| resume_unwind(panic)).err(),
+                    Err(error) => Some(format!("cannot start the thread that reads them: {error}")),
+                }
+            });
             if self.status.settled(fault, now)
                 && let Some(fault) = &self.status.fault
             {

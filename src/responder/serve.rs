@@ -13,9 +13,13 @@ use std::pin::Pin;
 impl Source for Inner {
     fn answer(&self, request: &Request<'_>, now: Timestamp, out: &mut Vec<u8>) -> Answer {
         match self.store.answer(request, now, out) {
-            Lookup::Ready { this_update, next_update, refresh_at, status } => {
-                Answer::Ready(Freshness { this_update, next_update, refresh_at, status: kind(status) })
-            }
+            Lookup::Ready { this_update, next_update, refresh_at, status, validator } => Answer::Ready(Freshness {
+                this_update,
+                next_update,
+                refresh_at,
+                status: kind(status),
+                validator: Some(validator),
+            }),
             // RFC 9919 §3.2.3: no authoritative record.
             Lookup::NotHere => Answer::Refused(ErrorStatus::Unauthorized),
             Lookup::OnDemand => Answer::OnDemand,
@@ -46,6 +50,7 @@ impl OnDemand for Inner {
                         next_update: answer.next_update,
                         refresh_at: answer.refresh_at,
                         status: kind(answer.status),
+                        validator: None,
                     },
                 ),
                 Outcome::Once(response) => Live::NotCacheable(response),
