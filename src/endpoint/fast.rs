@@ -188,27 +188,21 @@ fn parse<'a>(input: &'a [u8], service: &Service) -> Parsed<'a> {
     })
 }
 
-/// Characters that every parser of URIs takes as they are.
-#[expect(clippy::indexing_slicing, reason = "the compiler computes it, and would say so")]
-const PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let others = b"%+/=-_.~:@!$&'()*,;?";
-    let mut i = 0;
-    while i < 256 {
-        plain[i] = (i as u8).is_ascii_alphanumeric();
-        i += 1;
-    }
-    let mut i = 0;
-    while i < others.len() {
-        plain[others[i] as usize] = true;
-        i += 1;
-    }
-    plain
-};
-
-/// Whether a target is in origin form and of plain characters.
+/// Whether a target is in origin form and of characters that every parser of URIs takes as they are: letters, digits and
+/// `%+/=-_.~:@!$&'()*,;?`. A sum over chunks, without a branch per octet: the compiler makes vectors of it.
 fn is_plain_target(target: &[u8]) -> bool {
-    target.first() == Some(&b'/') && target.iter().all(|b| PLAIN.get(usize::from(*b)).copied().unwrap_or(false))
+    let is_plain = |b: u8| {
+        (b.wrapping_sub(b'a') < 26)
+            | (b.wrapping_sub(b'$') <= b';' - b'$')
+            | (b.wrapping_sub(b'?') <= b'Z' - b'?')
+            | (b == b'=')
+            | (b == b'_')
+            | (b == b'~')
+            | (b == b'!')
+    };
+    let are_plain = |octets: &[u8]| octets.iter().fold(true, |all, b| all & is_plain(*b));
+    let (chunks, rest) = target.as_chunks::<32>();
+    target.first() == Some(&b'/') && chunks.iter().all(|chunk| are_plain(chunk)) && are_plain(rest)
 }
 
 /// Whether a list of tokens holds this one, whatever its case.
@@ -294,6 +288,18 @@ mod tests {
             let (progress, _) = run(&input, TURN);
             assert_eq!(progress, Progress { consumed: GET.len(), answered: 1, next: Next::HandOver }, "{odd:?}");
         }
+    }
+
+    #[test]
+    fn plain_characters_are_those_of_origin_form() {
+        for octet in 0..=u8::MAX {
+            let wanted = octet.is_ascii_alphanumeric() || b"%+/=-_.~:@!$&'()*,;?".contains(&octet);
+            for (before, after) in [(0, 0), (5, 40), (40, 3)] {
+                let target = [b"/", &b"a".repeat(before)[..], &[octet], &b"b".repeat(after)].concat();
+                assert_eq!(is_plain_target(&target), wanted, "{octet:#x} after {before}");
+            }
+        }
+        assert!(!is_plain_target(b"a") && !is_plain_target(b""));
     }
 
     #[test]
