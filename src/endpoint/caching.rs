@@ -35,7 +35,7 @@ pub(super) struct Caching {
     pub expires: Timestamp,
     /// Seconds.
     pub max_age: u32,
-    /// SHA-256 of the OCSPResponse in hex, strong: Windows' cache keeps only strong ones.
+    /// [`Freshness::validator`] in hex, strong: Windows' cache keeps only strong ones.
     pub etag: ETag,
 }
 
@@ -46,7 +46,10 @@ impl Caching {
             last_modified: freshness.this_update.min(now),
             expires: freshness.next_update,
             max_age: max_age(freshness, now)?,
-            etag: etag(response),
+            etag: match &freshness.validator {
+                Some(validator) => etag(validator),
+                None => etag(HashAlgorithm::Sha256.digest(response).as_ref()),
+            },
         })
     }
 }
@@ -66,11 +69,10 @@ pub(super) fn max_age(freshness: &Freshness, now: Timestamp) -> Option<u32> {
 }
 
 #[expect(clippy::indexing_slicing, reason = "every octet has its entry")]
-fn etag(response: &[u8]) -> ETag {
-    let digest = HashAlgorithm::Sha256.digest(response);
+fn etag(validator: &[u8]) -> ETag {
     let mut tag = [b'"'; 66];
     let [_, hex @ .., _] = &mut tag;
-    for (pair, octet) in hex.as_chunks_mut::<2>().0.iter_mut().zip(digest.as_ref()) {
+    for (pair, octet) in hex.as_chunks_mut::<2>().0.iter_mut().zip(validator) {
         *pair = HEX[usize::from(*octet)];
     }
     tag
@@ -86,7 +88,13 @@ mod tests {
 
     fn freshness(this: i64, next: i64, refresh: i64) -> Freshness {
         let at = |offset| Timestamp::from_unix(NOW + offset);
-        Freshness { this_update: at(this), next_update: at(next), refresh_at: at(refresh), status: StatusKind::Good }
+        Freshness {
+            this_update: at(this),
+            next_update: at(next),
+            refresh_at: at(refresh),
+            status: StatusKind::Good,
+            validator: None,
+        }
     }
 
     fn age(this: i64, next: i64, refresh: i64) -> Option<u32> {
@@ -112,11 +120,13 @@ mod tests {
     }
 
     #[test]
-    fn the_entity_tag_is_the_quoted_hex_sha256_and_last_modified_is_never_ahead_of_now() {
+    fn the_entity_tag_is_the_validator_or_the_sha256_in_hex_and_last_modified_is_never_ahead_of_now() {
         let now = Timestamp::from_unix(NOW);
         let caching = Caching::of(&freshness(60, 9_000, 4_000), b"abc", now).unwrap();
         assert_eq!(&caching.etag, b"\"ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad\"");
         assert_eq!(caching.last_modified, now);
+        let known = Freshness { validator: Some([0xa5; 32]), ..freshness(60, 9_000, 4_000) };
+        assert_eq!(Caching::of(&known, b"abc", now).unwrap().etag[..], *format!("\"{}\"", "a5".repeat(32)).as_bytes());
     }
 
     proptest! {

@@ -39,6 +39,9 @@ pub struct Freshness {
     pub refresh_at: Timestamp,
     /// What the answer says; counted.
     pub status: StatusKind,
+    /// 32 octets that an answer of other octets never has; becomes the ETag. `None`: the SHA-256 of the answer, as RFC 9919 §7.2
+    /// recommends, which takes a tenth of the CPU time of a request to compute.
+    pub validator: Option<[u8; 32]>,
 }
 
 /// CertStatus without its details.

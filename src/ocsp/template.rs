@@ -4,7 +4,7 @@
 //! number, its status and the raw signature. Everything else (RFC 6960 §4.2.1) is the same for a whole wave and is
 //! prepared once as octets; certificates are spliced in as they came, never encoded again.
 
-use super::{CertStatus, IssuerHashes, Serial, SignatureAlgorithm};
+use super::{CertStatus, HashAlgorithm, IssuerHashes, Serial, SignatureAlgorithm};
 use crate::asn1::{put_header, put_tlv, tag, tlv, tlv_len};
 use crate::time::{Timestamp, format_generalized};
 use std::sync::Arc;
@@ -72,18 +72,29 @@ pub struct TemplateSpec {
 
 /// A [`TemplateSpec`] turned into the octets around an entry.
 #[derive(Clone, Debug)]
+#[repr(C)] // what an answer reads comes first, on as few cache lines as may be
 pub struct Template {
+    shared: Arc<Shared>,
+    produced_at: [u8; TIME_LEN],
+    /// thisUpdate and nextUpdate.
+    times: [u8; 2 * TIME_LEN + 2],
     spec: TemplateSpec,
-    /// responderID and producedAt.
-    head: Vec<u8>,
+}
+
+/// The octets that are the same in all templates of a wave.
+#[derive(Debug, PartialEq, Eq)]
+struct Shared {
+    responder: Vec<u8>,
     /// hashAlgorithm, issuerNameHash and issuerKeyHash.
-    cert_id: Arc<[u8]>,
-    /// thisUpdate, nextUpdate and singleExtensions.
-    times: Vec<u8>,
+    cert_id: Vec<u8>,
+    /// singleExtensions, or nothing.
+    extensions: Vec<u8>,
     /// signatureAlgorithm.
     algorithm: &'static [u8],
     /// certs, or nothing.
-    certs: Arc<[u8]>,
+    certs: Vec<u8>,
+    /// SHA-256 of what no signature covers, cut short.
+    unsigned: [u8; 8],
 }
 
 /// One certificate's part of a response.
@@ -114,21 +125,15 @@ impl<'a> Single<'a> {
 impl Template {
     /// Prepares the octets.
     pub fn new(spec: TemplateSpec) -> Self {
-        let mut head = spec.responder.to_der();
-        put_time(&mut head, spec.produced_at);
-
         let mut cert_id =
             tlv(tag::SEQUENCE, &[&tlv(tag::OID, spec.issuer.algorithm.oid())[..], &[tag::NULL, 0]].concat());
         put_tlv(&mut cert_id, tag::OCTET_STRING, spec.issuer.name.as_bytes());
         put_tlv(&mut cert_id, tag::OCTET_STRING, spec.issuer.key.as_bytes());
 
-        let mut times = Vec::with_capacity(2 * TIME_LEN + 2);
-        put_time(&mut times, spec.this_update);
-        put_header(&mut times, tag::context(0), TIME_LEN);
-        put_time(&mut times, spec.next_update);
+        let mut extensions = Vec::new();
         if !spec.single_extensions.is_empty() {
-            put_header(&mut times, tag::context(1), tlv_len(spec.single_extensions.len()));
-            put_tlv(&mut times, tag::SEQUENCE, &spec.single_extensions);
+            put_header(&mut extensions, tag::context(1), tlv_len(spec.single_extensions.len()));
+            put_tlv(&mut extensions, tag::SEQUENCE, &spec.single_extensions);
         }
 
         // RFC 6960 §4.2.1: when there is nothing to put in certs, the field is left out.
@@ -137,17 +142,35 @@ impl Template {
             None => Vec::new(),
         };
         let algorithm = spec.algorithm.identifier_der();
-        Template { spec, head, cert_id: cert_id.into(), times, algorithm, certs: certs.into() }
+        let digest = HashAlgorithm::Sha256.digest(&[algorithm, &certs].concat());
+        let unsigned = digest.as_ref().first_chunk().copied().unwrap_or_default();
+        let shared = Shared { responder: spec.responder.to_der(), cert_id, extensions, algorithm, certs, unsigned };
+
+        let mut times = [0; 2 * TIME_LEN + 2];
+        let (this_update, rest) = times.split_at_mut(TIME_LEN);
+        let (header, next_update) = rest.split_at_mut(2);
+        this_update.copy_from_slice(&time(spec.this_update));
+        header.copy_from_slice(&[tag::context(0), TIME_LEN as u8]);
+        next_update.copy_from_slice(&time(spec.next_update));
+        Template { shared: shared.into(), produced_at: time(spec.produced_at), times, spec }
     }
 
     /// Holds the octets that are the same in `other` together with it. The templates of a wave differ in their dates alone;
     /// what all of them use stays in the processor's cache.
     pub fn share_with(&mut self, other: &Template) {
-        for (mine, theirs) in [(&mut self.cert_id, &other.cert_id), (&mut self.certs, &other.certs)] {
-            if *mine == *theirs {
-                *mine = theirs.clone();
-            }
+        if self.shared == other.shared {
+            self.shared = other.shared.clone();
         }
+    }
+
+    /// 32 octets that no other response has: the beginning of its signature, which covers all but the signer's certificate, and
+    /// a digest of that. Of a signature shorter than 24 octets, of which there is none, all of it and zeros.
+    #[inline]
+    pub fn validator(&self, raw_signature: &[u8]) -> [u8; 32] {
+        let mut validator = [0; 32];
+        let octets = raw_signature.iter().take(24).chain(&self.shared.unsigned);
+        validator.iter_mut().zip(octets).for_each(|(to, from)| *to = *from);
+        validator
     }
 
     /// What it was made of.
@@ -167,7 +190,7 @@ impl Template {
     pub fn response(&self, singles: &[Single<'_>], extensions: &[u8], raw_signature: &[u8], out: &mut Vec<u8>) {
         let sizes = self.sizes(singles, extensions);
         let signature = self.spec.algorithm.wire_len(raw_signature);
-        let basic = tlv_len(sizes.tbs) + self.algorithm.len() + tlv_len(1 + signature) + self.certs.len();
+        let basic = tlv_len(sizes.tbs) + self.shared.algorithm.len() + tlv_len(1 + signature) + self.shared.certs.len();
         let bytes = BASIC_OID.len() + tlv_len(tlv_len(basic));
         let body = 3 + tlv_len(tlv_len(bytes));
 
@@ -180,46 +203,48 @@ impl Template {
         put_header(out, tag::OCTET_STRING, tlv_len(basic));
         put_header(out, tag::SEQUENCE, basic);
         self.write_tbs(singles, extensions, &sizes, out);
-        out.extend_from_slice(self.algorithm);
+        out.extend_from_slice(self.shared.algorithm);
         put_header(out, tag::BIT_STRING, 1 + signature);
         out.push(0);
         self.spec.algorithm.write_wire(raw_signature, out);
-        out.extend_from_slice(&self.certs);
+        out.extend_from_slice(&self.shared.certs);
     }
 
     fn sizes(&self, singles: &[Single<'_>], extensions: &[u8]) -> Sizes {
         let responses = singles.iter().map(|single| tlv_len(self.single_len(single))).sum();
         let extensions = if extensions.is_empty() { 0 } else { tlv_len(tlv_len(extensions.len())) };
-        Sizes { responses, tbs: self.head.len() + tlv_len(responses) + extensions }
+        Sizes { responses, tbs: self.shared.responder.len() + TIME_LEN + tlv_len(responses) + extensions }
     }
 
     fn single_len(&self, single: &Single<'_>) -> usize {
         let cert_id = match single.cert_id {
-            SingleCertId::Serial(serial) => tlv_len(self.cert_id.len() + tlv_len(serial.der_content_len())),
+            SingleCertId::Serial(serial) => tlv_len(self.shared.cert_id.len() + tlv_len(serial.der_content_len())),
             SingleCertId::Verbatim(der) => der.len(),
         };
-        cert_id + status_len(single.status) + self.times.len()
+        cert_id + status_len(single.status) + self.times.len() + self.shared.extensions.len()
     }
 
     #[inline]
     fn write_tbs(&self, singles: &[Single<'_>], extensions: &[u8], sizes: &Sizes, out: &mut Vec<u8>) {
         // version is v1, the DEFAULT, and so is not written (RFC 6960 §4.2.2.3 with X.690 §11.5).
         put_header(out, tag::SEQUENCE, sizes.tbs);
-        out.extend_from_slice(&self.head);
+        out.extend_from_slice(&self.shared.responder);
+        out.extend_from_slice(&self.produced_at);
         put_header(out, tag::SEQUENCE, sizes.responses);
         for single in singles {
             put_header(out, tag::SEQUENCE, self.single_len(single));
             match single.cert_id {
                 SingleCertId::Verbatim(der) => out.extend_from_slice(der),
                 SingleCertId::Serial(serial) => {
-                    put_header(out, tag::SEQUENCE, self.cert_id.len() + tlv_len(serial.der_content_len()));
-                    out.extend_from_slice(&self.cert_id);
+                    put_header(out, tag::SEQUENCE, self.shared.cert_id.len() + tlv_len(serial.der_content_len()));
+                    out.extend_from_slice(&self.shared.cert_id);
                     put_header(out, tag::INTEGER, serial.der_content_len());
                     serial.write_der_content(out);
                 }
             }
             put_status(out, single.status);
             out.extend_from_slice(&self.times);
+            out.extend_from_slice(&self.shared.extensions);
         }
         if !extensions.is_empty() {
             put_header(out, tag::context(1), tlv_len(extensions.len()));
@@ -248,8 +273,13 @@ pub fn archive_cutoff_extension(cutoff: Timestamp) -> Vec<u8> {
     tlv(tag::SEQUENCE, &content)
 }
 
-fn put_time(out: &mut Vec<u8>, t: Timestamp) {
-    put_tlv(out, tag::GENERALIZED_TIME, &format_generalized(t));
+/// A whole GeneralizedTime.
+fn time(t: Timestamp) -> [u8; TIME_LEN] {
+    let mut octets = [0; TIME_LEN];
+    let (header, text) = octets.split_at_mut(2);
+    header.copy_from_slice(&[tag::GENERALIZED_TIME, TIME_LEN as u8 - 2]);
+    text.copy_from_slice(&format_generalized(t));
+    octets
 }
 
 /// `unspecified` is said by leaving the reason out (RFC 5280 §5.3.1; CA/B BR §7.3 demands it).
@@ -273,7 +303,7 @@ fn put_status(out: &mut Vec<u8>, status: CertStatus) {
         CertStatus::Revoked { at, reason } => {
             let reason = written_reason(reason);
             put_header(out, tag::context(1), TIME_LEN + if reason.is_some() { 5 } else { 0 });
-            put_time(out, at);
+            out.extend_from_slice(&time(at));
             if let Some(reason) = reason {
                 out.extend_from_slice(&[tag::context(0), 3, tag::ENUMERATED, 1, reason as u8]);
             }
@@ -284,7 +314,7 @@ fn put_status(out: &mut Vec<u8>, status: CertStatus) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ocsp::{HashAlgorithm, Reason};
+    use crate::ocsp::Reason;
     use der07::{Decode, Encode};
     use proptest::prelude::*;
     use x509_ocsp::{BasicOcspResponse, OcspResponse, ResponseData};

@@ -6,13 +6,18 @@
 //!
 //! ```text
 //! u32 entries │ u32 groups │ groups × { u8 class, 3 × 0, u32 count, u32 buckets, u32 table, u32 keys, u32 info, u32 first }
-//! per group:  table: (buckets + 1) × u32   first entry of each bucket
+//! per group:  table: (buckets + 1) × u16   first entry of each bucket; u32 in a group of more than 65 535 entries
+//!             zeros to a multiple of 64
 //!             keys:  count × serial length magnitudes, ordered by the low half of their hash
 //!             info:  count × u64            revoked groups only: revocationTime << 8 | reason (0xFF: none)
 //! ```
 //!
 //! `class` is the serial's length in bits 0–4, its sign in bit 5, "revoked" in bit 6. `first` is the number of the group's
 //! first entry, which is where its signatures begin.
+//!
+//! What a lookup costs among millions of certificates is the memory it has to wait for, one access after the other. So a small
+//! copy of the table is kept that stays in the processor's cache, and the place of an entry in its bucket is guessed from its
+//! hash: the search begins there, and its signature is fetched while serials are compared.
 
 use super::hash::hash;
 use crate::ocsp::{CertStatus, Reason, Serial};
@@ -20,10 +25,12 @@ use crate::time::Timestamp;
 use bytes::Bytes;
 use std::sync::Arc;
 
-/// Entries a bucket holds on average: small enough that a search stays within two cache lines of serials.
-const BUCKET_ENTRIES: usize = 4;
+/// Entries a bucket holds on average: two cache lines of serials, and few enough that the place in it can be guessed.
+const BUCKET_ENTRIES: usize = 8;
 /// The most entries a region may hold; positions are 32-bit.
 pub const MAX_ENTRIES: usize = 1 << 24;
+/// Where serials and signatures begin, in a segment file and in memory: at a multiple of a cache line.
+pub(super) const ALIGNMENT: usize = 64;
 const REGION_HEADER: usize = 8;
 const GROUP_HEADER: usize = 28;
 const NEGATIVE: u8 = 0x20;
@@ -32,9 +39,10 @@ const NO_REASON: u8 = 0xff;
 
 /// An immutable set of (serial, status). Cloning shares the octets.
 #[derive(Clone, Debug)]
+#[repr(C)] // what a lookup reads lies together
 pub struct Keys {
     region: Bytes,
-    groups: Arc<[Group]>,
+    groups: Groups,
     len: u32,
 }
 
@@ -58,8 +66,11 @@ pub enum KeysError {
     TooMany,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Group {
+    /// The table once more, an octet per bucket: by how much its first entry is off from where it would be if all buckets were
+    /// equally full. Empty where that does not fit an octet.
+    offs: Option<Arc<[i8]>>,
     class: u8,
     count: u32,
     buckets: u32,
@@ -67,6 +78,35 @@ struct Group {
     keys: u32,
     info: u32,
     first: u32,
+}
+
+/// The groups, ordered by class. The serials of a CA have one length as a rule: the good and the revoked ones need no second
+/// place to look at.
+#[derive(Clone, Debug, Default)]
+struct Groups {
+    here: [Group; 2],
+    len: u32,
+    more: Option<Arc<[Group]>>,
+}
+
+impl Groups {
+    #[inline]
+    fn iter(&self) -> std::slice::Iter<'_, Group> {
+        match &self.more {
+            None => self.here.get(..self.len as usize).unwrap_or_default().iter(),
+            Some(all) => all.iter(),
+        }
+    }
+}
+
+impl From<Vec<Group>> for Groups {
+    fn from(all: Vec<Group>) -> Self {
+        let mut here = <[Group; 2]>::default();
+        here.iter_mut().zip(&all).for_each(|(to, from)| to.clone_from(from));
+        let len = all.len() as u32; // at most 128
+        let more = (all.len() > here.len()).then(|| all.into());
+        Groups { here, len, more }
+    }
 }
 
 impl Keys {
@@ -106,6 +146,7 @@ impl Keys {
         }
         for run in &runs {
             put_table(&mut region, run);
+            region.resize(region.len().next_multiple_of(ALIGNMENT), 0);
             for (_, _, serial, _) in *run {
                 region.extend_from_slice(serial.magnitude());
             }
@@ -133,7 +174,8 @@ impl Keys {
             let start = REGION_HEADER + i * GROUP_HEADER;
             let field = |n: usize| read_u32(&region, start + 4 * n).ok_or(damaged("a group header is cut off"));
             let class = *region.get(start).ok_or(damaged("a group header is cut off"))?;
-            let group = Group {
+            let mut group = Group {
+                offs: None,
                 class,
                 count: field(1)?,
                 buckets: field(2)?,
@@ -157,6 +199,12 @@ impl Keys {
             if (group.table as usize, group.keys as usize, group.info as usize) != (table, keys, info) {
                 return Err(damaged("a group's offsets do not fit"));
             }
+            let gap = region.get(table + table_len(n)..keys).ok_or(damaged("its size does not fit its counts"))?;
+            if gap.iter().any(|octet| *octet != 0) {
+                return Err(damaged("there is something between a table and its serials"));
+            }
+            let offs = (0..=group.buckets as usize).map(|bucket| off(bucket, group.table_entry(&region, bucket)?));
+            group.offs = offs.collect();
             at = end;
             first = first.checked_add(group.count).ok_or(damaged("the counts overflow"))?;
             groups.push(group);
@@ -164,7 +212,7 @@ impl Keys {
         if at != region.len() || first != len {
             return Err(damaged("its size does not fit its counts"));
         }
-        Ok(Keys { region, groups: groups.into(), len })
+        Ok(Keys { region, groups: Groups::from(groups), len })
     }
 
     /// How many serials.
@@ -193,8 +241,8 @@ impl Keys {
         self.find_near(serial, hash, |_| {})
     }
 
-    /// As [`Keys::find`]; before any serial is compared, `near` is told the number of an entry at most a bucket away, so that
-    /// the caller can ask the memory for what it will need.
+    /// As [`Keys::find`]; before any serial is compared, `near` is told the number that the entry probably has, so that the
+    /// caller can ask the memory for what it will need.
     #[inline]
     pub(super) fn find_near(&self, serial: &Serial, hash: u64, near: impl Fn(u32)) -> Option<Hit> {
         let class = serial_class(serial);
@@ -206,15 +254,26 @@ impl Keys {
 
     #[inline]
     fn find_in(&self, group: &Group, magnitude: &[u8], hash: u64, near: impl Fn(u32)) -> Option<Hit> {
-        let bucket = bucket_of(low(hash), group.buckets as usize);
-        let slot = group.table as usize + 4 * bucket;
-        let from = read_u32(&self.region, slot)?;
-        let to = read_u32(&self.region, slot + 4)?.min(group.count);
-        near(group.first.wrapping_add(from));
+        // The whole part is the bucket, the fraction the place in it.
+        let place = u64::from(low(hash)) * u64::from(group.buckets);
+        let bucket = (place >> 32) as usize;
+        let (from, to) = group.bucket(&self.region, bucket)?;
+        let inside = u64::from(to.checked_sub(from)?) * (place & 0xffff_ffff);
+        let guess = (inside >> 32) as u32;
+        near(group.first.wrapping_add(from).wrapping_add(guess));
         let width = magnitude.len();
         let start = group.keys as usize + from as usize * width;
         let candidates = self.region.get(start..group.keys as usize + to as usize * width)?;
-        let offset = candidates.chunks_exact(width).position(|key| key == magnitude)?;
+        // Most CAs use 16 octets: a comparison of fixed size is no call.
+        let offset = match magnitude.as_array::<16>() {
+            Some(magnitude) => {
+                let candidates = candidates.as_chunks::<16>().0;
+                outwards(guess as usize, candidates.len(), |i| candidates.get(i) == Some(magnitude))?
+            }
+            None => outwards(guess as usize, candidates.len() / width, |i| {
+                candidates.get(i * width..(i + 1) * width) == Some(magnitude)
+            })?,
+        };
         let n = from + u32::try_from(offset).ok()?;
         Some(Hit { index: group.first + n, status: self.status_at(group, n)? })
     }
@@ -241,6 +300,47 @@ impl Keys {
             })
         })
     }
+}
+
+impl Group {
+    /// The first entry of a bucket and that of the next, not checked against each other.
+    #[inline]
+    fn bucket(&self, region: &[u8], bucket: usize) -> Option<(u32, u32)> {
+        let Some(offs) = &self.offs else {
+            let (from, to) = (self.table_entry(region, bucket)?, self.table_entry(region, bucket + 1)?);
+            return Some((from, to.min(self.count)));
+        };
+        let [from, to] = *offs.get(bucket..)?.first_chunk()?;
+        let even = (bucket * BUCKET_ENTRIES) as u32;
+        let next = even + BUCKET_ENTRIES as u32;
+        Some((even.checked_add_signed(from.into())?, next.checked_add_signed(to.into())?.min(self.count)))
+    }
+
+    /// The first entry of a bucket, as the table has it.
+    #[inline]
+    fn table_entry(&self, region: &[u8], bucket: usize) -> Option<u32> {
+        let table = region.get(self.table as usize..)?;
+        if self.count <= u32::from(u16::MAX) {
+            table.get(2 * bucket..)?.first_chunk().map(|octets| u16::from_le_bytes(*octets).into())
+        } else {
+            read_u32(table, 4 * bucket)
+        }
+    }
+}
+
+/// See [`Group::offs`].
+fn off(bucket: usize, first: u32) -> Option<i8> {
+    i64::from(first).checked_sub(i64::try_from(bucket * BUCKET_ENTRIES).ok()?)?.try_into().ok()
+}
+
+/// The first place for which `is_it` holds, beginning at a guess and going to both sides.
+#[inline]
+fn outwards(guess: usize, len: usize, is_it: impl Fn(usize) -> bool) -> Option<usize> {
+    (0..len).find_map(|distance| {
+        let above = guess + distance;
+        let below = guess.checked_sub(distance);
+        if above < len && is_it(above) { Some(above) } else { below.filter(|below| *below < len && is_it(*below)) }
+    })
 }
 
 fn serial_class(serial: &Serial) -> u8 {
@@ -271,9 +371,14 @@ const fn buckets_for(count: usize) -> usize {
     count.div_ceil(BUCKET_ENTRIES)
 }
 
+/// Octets of a group's table.
+const fn table_len(count: usize) -> usize {
+    (buckets_for(count) + 1) * if count <= u16::MAX as usize { 2 } else { 4 }
+}
+
 /// Where a group's table, keys and info begin, and where the group ends, if it begins at `at`.
 fn offsets(class: u8, count: usize, at: usize) -> (usize, usize, usize, usize) {
-    let keys = at + 4 * (buckets_for(count) + 1);
+    let keys = (at + table_len(count)).next_multiple_of(ALIGNMENT);
     let info = keys + count * usize::from(class & 0x1f);
     let end = info + if class & REVOKED != 0 { 8 * count } else { 0 };
     (at, keys, info, end)
@@ -288,13 +393,15 @@ fn region_len(runs: &[&[(u8, u32, Serial, usize)]]) -> usize {
 fn put_table(region: &mut Vec<u8>, run: &[(u8, u32, Serial, usize)]) {
     let buckets = buckets_for(run.len());
     let mut n = 0;
-    for bucket in 0..buckets {
+    for bucket in 0..=buckets {
         while run.get(n).is_some_and(|e| bucket_of(e.1, buckets) < bucket) {
             n += 1;
         }
-        put_u32(region, n);
+        match u16::try_from(run.len()) {
+            Ok(_) => region.extend_from_slice(&(n as u16).to_le_bytes()),
+            Err(_) => put_u32(region, n),
+        }
     }
-    put_u32(region, run.len());
 }
 
 /// Counts and offsets are bounded by [`MAX_ENTRIES`] times the widest record, which fits 32 bits.

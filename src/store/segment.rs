@@ -4,12 +4,14 @@
 //! it is served.
 //!
 //! ```text
-//! "stillgood.seg.1\n" │ u32 head length │ head │ u32 keys length │ keys (see keys.rs) │ u32 signatures length │
-//! signatures: entries × raw length │ SHA-256 of everything before it
+//! "stillgood.seg.2\n" │ u32 head length │ head │ u32 keys length │ zeros │ keys (see keys.rs) │ u32 signatures length │
+//! zeros │ signatures: entries × raw length │ SHA-256 of everything before it
 //! ```
+//!
+//! The zeros let keys and signatures begin at multiples of 64.
 
 use super::Hit;
-use super::keys::{Keys, KeysError};
+use super::keys::{ALIGNMENT, Keys, KeysError};
 use super::wave::Wave;
 use crate::ocsp::{
     CertStatus, HashAlgorithm, HashValue, IssuerHashes, ResponderId, Serial, SignatureAlgorithm, Single, Template,
@@ -20,7 +22,7 @@ use bytes::Bytes;
 use ring::digest;
 use std::hint::black_box;
 
-const MAGIC: &[u8; 16] = b"stillgood.seg.1\n";
+const MAGIC: &[u8; 16] = b"stillgood.seg.2\n";
 const CHECKSUM_LEN: usize = 32;
 
 /// What a segment is, beside its template.
@@ -63,12 +65,15 @@ impl Part {
 
 /// Signed statuses under one template.
 #[derive(Clone, Debug)]
+#[repr(C, align(64))] // what an answer reads comes first, on as few cache lines as may be
 pub struct Segment {
-    meta: SegmentMeta,
-    template: Template,
     keys: Keys,
     signatures: Bytes,
     raw_len: usize,
+    this_update: Timestamp,
+    next_update: Timestamp,
+    template: Template,
+    meta: SegmentMeta,
 }
 
 /// Why octets are not a segment.
@@ -99,7 +104,14 @@ impl Segment {
         if Some(signatures.len()) != keys.len().checked_mul(raw_len) {
             return Err(SegmentError::Field("number of signatures"));
         }
-        Ok(Segment { meta, template, keys, signatures, raw_len })
+        let TemplateSpec { this_update, next_update, .. } = *template.spec();
+        Ok(Segment { keys, signatures, raw_len, this_update, next_update, template, meta })
+    }
+
+    /// thisUpdate and nextUpdate of its responses.
+    #[inline]
+    pub(super) fn validity(&self) -> (Timestamp, Timestamp) {
+        (self.this_update, self.next_update)
     }
 
     /// What it covers and when it is due.
@@ -127,20 +139,23 @@ impl Segment {
     /// Looks a serial up; `hash` is [`hash`](fn@super::hash) of it.
     #[inline]
     pub fn find(&self, serial: &Serial, hash: u64) -> Option<Hit> {
-        // The signature lies on another page than the serial. Reading near it now lets the memory fetch both at once.
+        // The signature lies elsewhere than the serial. Reading where it probably is lets the memory fetch both at once.
         self.keys.find_near(serial, hash, |entry| {
-            black_box(self.signatures.get(entry as usize * self.raw_len).copied());
+            let guess = entry as usize * self.raw_len;
+            for at in [guess, guess.saturating_add(self.raw_len), guess.saturating_sub(self.raw_len)] {
+                black_box(self.signatures.get(at).copied());
+            }
         })
     }
 
-    /// Appends the OCSPResponse for an entry found in this segment. `false`, with nothing appended, if there is no such
-    /// entry.
+    /// Appends the OCSPResponse for an entry found in this segment, and gives [`Template::validator`] of it. `None`, with
+    /// nothing appended, if there is no such entry.
     #[inline]
-    pub fn write_response(&self, serial: &Serial, hit: Hit, out: &mut Vec<u8>) -> bool {
+    pub fn write_response(&self, serial: &Serial, hit: Hit, out: &mut Vec<u8>) -> Option<[u8; 32]> {
         let start = hit.index as usize * self.raw_len;
-        let Some(signature) = self.signatures.get(start..start + self.raw_len) else { return false };
+        let signature = self.signatures.get(start..start + self.raw_len)?;
         self.template.response(&[Single::new(serial, hit.status)], &[], signature, out);
-        true
+        Some(self.template.validator(signature))
     }
 
     /// Serials, statuses and raw signatures, in order.
@@ -152,12 +167,21 @@ impl Segment {
     pub fn to_bytes(&self) -> Vec<u8> {
         let head = self.head();
         let mut out = Vec::with_capacity(
-            MAGIC.len() + 12 + head.len() + self.keys.region().len() + self.signatures.len() + CHECKSUM_LEN,
+            MAGIC.len()
+                + 12
+                + head.len()
+                + self.keys.region().len()
+                + self.signatures.len()
+                + 2 * ALIGNMENT
+                + CHECKSUM_LEN,
         );
         out.extend_from_slice(MAGIC);
         put_block(&mut out, &head);
-        put_block(&mut out, self.keys.region());
-        put_block(&mut out, &self.signatures);
+        for octets in [self.keys.region(), &self.signatures] {
+            put_u32(&mut out, octets.len());
+            out.resize(out.len().next_multiple_of(ALIGNMENT), 0);
+            out.extend_from_slice(octets);
+        }
         let checksum = digest::digest(&digest::SHA256, &out);
         out.extend_from_slice(checksum.as_ref());
         out
@@ -172,8 +196,8 @@ impl Segment {
         let (content, checksum) = file.split_at_checked(body).ok_or(SegmentError::Truncated)?;
         let mut at = MAGIC.len();
         let head = next_block(content, &mut at)?;
-        let keys = next_block(content, &mut at)?;
-        let signatures = next_block(content, &mut at)?;
+        let keys = next_aligned_block(content, &mut at)?;
+        let signatures = next_aligned_block(content, &mut at)?;
         if at != content.len() {
             return Err(SegmentError::Truncated);
         }
@@ -281,6 +305,19 @@ fn next_block(input: &[u8], at: &mut usize) -> Result<std::ops::Range<usize>, Se
     Ok(range)
 }
 
+/// The same where zeros stand before the octets, so that they begin at a multiple of [`ALIGNMENT`].
+fn next_aligned_block(input: &[u8], at: &mut usize) -> Result<std::ops::Range<usize>, SegmentError> {
+    let len = u32::from_le_bytes(fixed(input, at)?) as usize;
+    let start = at.next_multiple_of(ALIGNMENT);
+    let zeros = input.get(*at..start).ok_or(SegmentError::Truncated)?;
+    if zeros.iter().any(|octet| *octet != 0) {
+        return Err(SegmentError::Field("space between blocks"));
+    }
+    let end = start.checked_add(len).filter(|end| *end <= input.len()).ok_or(SegmentError::Truncated)?;
+    *at = end;
+    Ok(start..end)
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
@@ -332,10 +369,11 @@ pub(super) mod tests {
             for (serial, status, _) in before.entries() {
                 let hit = after.find(&serial, hash(&serial)).unwrap();
                 assert_eq!(hit.status, status);
-                let (mut a, mut b) = (Vec::new(), Vec::new());
-                assert!(after.write_response(&serial, hit, &mut a));
-                assert!(before.write_response(&serial, hit, &mut b));
-                assert_eq!(a, b);
+                let mut a = Vec::new();
+                let tags = [&after, &before].map(|segment| segment.write_response(&serial, hit, &mut a).unwrap());
+                let (after, before) = a.split_at(a.len() / 2);
+                assert_eq!(after, before);
+                assert_eq!(tags[0], tags[1]);
             }
         }
     }

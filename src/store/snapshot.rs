@@ -77,6 +77,8 @@ pub enum Lookup {
         refresh_at: Timestamp,
         /// What it says.
         status: CertStatus,
+        /// What no other response has, see [`Template::validator`](crate::ocsp::Template::validator).
+        validator: [u8; 32],
     },
     /// There is no authoritative answer here, and none can be signed.
     NotHere,
@@ -210,17 +212,14 @@ impl Live {
             let is_certain = wave.covers(h) && self.withheld.binary_search(&id.serial).is_err();
             return if is_certain { miss } else { Lookup::OnDemand };
         };
-        let spec = segment.template().spec();
+        let (this_update, next_update) = segment.validity();
         // Not past its time, nor before it: a clock that was set back makes answers that no client would take.
-        if now >= spec.next_update || now < spec.this_update || !segment.write_response(&id.serial, hit, out) {
+        if now >= next_update || now < this_update {
             return Lookup::OnDemand;
         }
-        Lookup::Ready {
-            this_update: spec.this_update,
-            next_update: spec.next_update,
-            refresh_at: segment.meta().refresh_at,
-            status: hit.status,
-        }
+        let Some(validator) = segment.write_response(&id.serial, hit, out) else { return Lookup::OnDemand };
+        let refresh_at = segment.meta().refresh_at;
+        Lookup::Ready { this_update, next_update, refresh_at, status: hit.status, validator }
     }
 }
 
