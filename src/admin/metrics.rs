@@ -94,16 +94,6 @@ fn issuers(state: &State, e: &mut Exposition) {
         }
     }
     let mut family = e.family(
-        "stillgood_signer_deadline_seconds",
-        Kind::Gauge,
-        "When the next signer must be in use: notAfter less validity and margin, in seconds since the epoch.",
-    );
-    for r in reports.iter() {
-        if let Some(signer) = &r.signer {
-            family.sample("", &[("issuer", &r.id)], signer.deadline.unix());
-        }
-    }
-    let mut family = e.family(
         "stillgood_issuer_fault",
         Kind::Gauge,
         "1 if the signer, the sources or the signing of an issuer are in trouble.",

@@ -10,7 +10,6 @@ use crate::status::Source;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 /// The directory of the slots below a state directory.
 const SLOTS: &str = "signers";
@@ -38,11 +37,11 @@ pub(super) fn look_at_slots(state_dir: &Path) -> (PathBuf, io::Result<(Slots, Ve
 }
 
 /// What each issuer of a generation becomes. Signers that are ordered from a CA service lie in slots.
-pub(super) fn specs(generation: &Generation, slots: &Slots, margin: Duration) -> Vec<IssuerSpec> {
-    generation.issuers.iter().map(|issuer| spec(issuer, slots, margin)).collect()
+pub(super) fn specs(generation: &Generation, slots: &Slots) -> Vec<IssuerSpec> {
+    generation.issuers.iter().map(|issuer| spec(issuer, slots)).collect()
 }
 
-fn spec(issuer: &Arc<Issuer>, slots: &Slots, margin: Duration) -> IssuerSpec {
+fn spec(issuer: &Arc<Issuer>, slots: &Slots) -> IssuerSpec {
     let padding = issuer.signer.rsa_padding;
     let signer = match &issuer.signer_source {
         SignerSource::Files { certificate, key } => {
@@ -58,7 +57,6 @@ fn spec(issuer: &Arc<Issuer>, slots: &Slots, margin: Duration) -> IssuerSpec {
         settings: settings(&issuer.response),
         signer: Some(signer),
         sources: index.chain(crl).collect(),
-        margin,
     }
 }
 

@@ -111,7 +111,7 @@ impl Managed {
             Some(SignerOrigin::Slot { padding, .. }) => *padding,
             _ => RsaPadding::default(),
         };
-        Bench { issuer: self.issuer.clone(), padding, margin: self.spec.margin }
+        Bench { issuer: self.issuer.clone(), padding }
     }
 
     /// Whether the spec speaks of the same CA: an issuer is a key and the name that goes with it.
@@ -222,7 +222,6 @@ impl Managed {
             order,
             not_before: facts.not_before,
             not_after: facts.not_after,
-            deadline: facts.not_after,
             algorithm: facts.algorithm.name(),
             is_ca: facts.kind == SignerKind::Ca,
             warnings: facts.warnings.iter().map(ToString::to_string).collect(),
@@ -232,12 +231,6 @@ impl Managed {
         self.signer_profile = Some(self.spec.settings.profile);
         presigner.set_signer(&self.issuer, Some(signer));
         Ok(())
-    }
-
-    /// By the settings of now, which may have changed since the signer was taken over.
-    fn dated(&self, signer: &SignerReport) -> SignerReport {
-        let reserve = self.spec.settings.validity.saturating_add(self.spec.margin);
-        SignerReport { deadline: signer.not_after.minus(reserve), ..signer.clone() }
     }
 
     /// Whether another signer has become current in the slot since it was last looked at.
@@ -305,7 +298,7 @@ impl Managed {
             id: self.spec.id.clone(),
             subject: self.spec.certificate.subject(),
             profile: self.spec.settings.profile,
-            signer: self.signer_report.as_ref().map(|signer| self.dated(signer)),
+            signer: self.signer_report.clone(),
             signer_fault: self.signer.fault.clone(),
             sources: self.sources.clone(),
             status_fault: self.status.fault.clone(),

@@ -171,8 +171,8 @@ impl Responder {
     }
 
     /// Tries out a signer that was ordered for an issuer: everything a client and the issuer's profile ask of it at `now` (its
-    /// notBefore, where that is later), a response signed by it and verified as a strict client does, and a life long enough to
-    /// be worth having. Nothing is taken into use. Waits for nobody; any thread may call it.
+    /// notBefore, where that is later), and a response signed by it and verified as a strict client does. Nothing is taken
+    /// into use. Waits for nobody; any thread may call it.
     ///
     /// # Errors
     /// Everything that is wrong, with the clauses offended, in one line.

@@ -84,9 +84,6 @@ pub struct SignerReport {
     pub not_before: Timestamp,
     /// Its last second.
     pub not_after: Timestamp,
-    /// When the next signer must be in use: notAfter, less the validity of a response and the margin. From then on answers
-    /// become shorter.
-    pub deadline: Timestamp,
     /// What it signs with.
     pub algorithm: &'static str,
     /// Whether it is the CA itself.

@@ -7,7 +7,6 @@ use crate::signer::slots::Slot;
 use crate::status::Source;
 use crate::x509::Certificate;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// An issuer to answer for.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,13 +21,7 @@ pub struct IssuerSpec {
     pub signer: Option<SignerOrigin>,
     /// Where its statuses are.
     pub sources: Vec<Source>,
-    /// What must be left of a signer beyond the validity of a response when the next one takes over: dates
-    /// [`SignerReport::deadline`](super::SignerReport::deadline), and no signer is ordered that would be due at once.
-    pub margin: Duration,
 }
-
-/// Time to sign everything again under the next signer, with a clock that is a few minutes off.
-const DEFAULT_MARGIN: Duration = Duration::from_secs(3600);
 
 /// Where a signer is.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,14 +60,7 @@ impl IssuerSpec {
     /// An issuer with default settings, without signer and sources yet.
     pub fn new(id: &str, certificate: Certificate) -> Self {
         let settings = IssuerSettings::default();
-        IssuerSpec {
-            id: id.to_owned(),
-            certificate,
-            settings,
-            signer: None,
-            sources: Vec::new(),
-            margin: DEFAULT_MARGIN,
-        }
+        IssuerSpec { id: id.to_owned(), certificate, settings, signer: None, sources: Vec::new() }
     }
 
     /// The same with its signer in these files.

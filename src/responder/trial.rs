@@ -7,7 +7,6 @@ use crate::signer::{self, RsaPadding, Signer, SignerFacts, SigningKey};
 use crate::time::Timestamp;
 use crate::x509::Certificate;
 use std::sync::Arc;
-use std::time::Duration;
 
 /// Checks that certificate and key may sign for the issuer, signs a response, and reads it as a strict client would, along a
 /// path that shares nothing with the one that signs.
@@ -38,30 +37,11 @@ pub(super) fn try_out(
 pub(super) struct Bench {
     pub(super) issuer: Arc<Issuer>,
     pub(super) padding: RsaPadding,
-    pub(super) margin: Duration,
 }
 
 impl Bench {
-    /// As [`try_out`], for a signer that has been ordered: it must also live long enough to be worth having.
+    /// As [`try_out`], with the padding that the issuer's signer will use.
     pub(super) fn try_out(&self, certificate: &Certificate, key: &SigningKey, now: Timestamp) -> Result<(), String> {
-        self.lives_long_enough(certificate)?;
         try_out(&self.issuer, certificate, Arc::new(key.with_padding(self.padding)), now).map(|_| ())
-    }
-
-    /// A signer that must be replaced as soon as it is there would be ordered again and again. What a CA cuts short because it
-    /// ends itself is taken: nothing longer can be had.
-    fn lives_long_enough(&self, certificate: &Certificate) -> Result<(), String> {
-        let settings = &self.issuer.view().settings;
-        let least = settings.validity.saturating_add(settings.refresh).saturating_add(self.margin);
-        let life = certificate.not_after().since(certificate.not_before());
-        if life > least || certificate.not_after() >= self.issuer.certificate().not_after() {
-            return Ok(());
-        }
-        Err(format!(
-            "the certificate is valid for {} s only, and must be for more than {} s, the validity and refresh of responses and \
-             the margin of renewal together: have the CA issue it for longer, or shorten these",
-            life.as_secs(),
-            least.as_secs()
-        ))
     }
 }

@@ -25,8 +25,6 @@ pub(super) struct Registry {
     held: Option<u64>,
     /// Where signers lie that are ordered.
     slots: Slots,
-    /// `[renewal] margin`, as of what is handed on next.
-    margin: Duration,
     fault: Option<String>,
     _sync: Sync,
 }
@@ -36,8 +34,7 @@ impl Registry {
         let (sync, handle) = Sync::start(Settings::of(config), &config.state_dir, clock)
             .map_err(|error| format!("state_dir {}: {error}", config.state_dir.display()))?;
         let views = handle.subscribe();
-        let margin = config.renewal.margin;
-        Ok(Registry { handle, views, slots, margin, revision: 0, held: None, fault: None, _sync: sync })
+        Ok(Registry { handle, views, slots, revision: 0, held: None, fault: None, _sync: sync })
     }
 
     /// What is known now.
@@ -52,8 +49,7 @@ impl Registry {
 
     /// Goes on by another configuration, and looks at once. What is known stays: issuers whose record is broken are served on
     /// as before.
-    pub(super) fn change(&mut self, config: &Config) {
-        self.margin = config.renewal.margin;
+    pub(super) fn change(&self, config: &Config) {
         self.handle.change(Settings::of(config));
     }
 
@@ -73,7 +69,7 @@ impl Registry {
             if let Some(generation) = &view.current {
                 let before = status.load().generation.clone();
                 if !before.is_some_and(|before| Arc::ptr_eq(&before, generation)) {
-                    hand_on(generation, responder, &self.slots, self.margin);
+                    hand_on(generation, responder, &self.slots);
                 }
             }
         }
@@ -116,7 +112,7 @@ fn tell_held(held: &Held, view: &View) {
     );
 }
 
-fn hand_on(generation: &Generation, responder: &Responder, slots: &Slots, margin: Duration) {
+fn hand_on(generation: &Generation, responder: &Responder, slots: &Slots) {
     for quarantined in &generation.quarantined {
         for fault in &quarantined.faults {
             tracing::error!(issuer = quarantined.name(), "registry record left out: {fault}");
@@ -128,5 +124,5 @@ fn hand_on(generation: &Generation, responder: &Responder, slots: &Slots, margin
     let issuers = generation.issuers.len();
     tracing::info!(generation = generation.number, issuers, "registry taken over");
     // Reading a large index takes a while; nothing here waits for it.
-    responder.adopt_issuers(sync::specs(generation, slots, margin));
+    responder.adopt_issuers(sync::specs(generation, slots));
 }

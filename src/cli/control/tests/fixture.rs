@@ -225,7 +225,6 @@ fn report(id: &str, days: i64) -> IssuerReport {
             is_ca: false,
             warnings: vec![],
             order: None,
-            deadline: at(NOW + days * DAY),
         }),
         signer_fault: None,
         sources: vec![],
