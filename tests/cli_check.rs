@@ -261,3 +261,28 @@ fn ordered_signers_are_checked_where_they_lie_and_left_alone() {
     assert!(out.contains("order o1"), "{out}");
     assert!(signers.join("ca-1/o2.key").exists(), "nothing is set aside by looking");
 }
+
+#[test]
+fn a_registry_behind_a_url_is_checked_by_its_copy_and_nobody_is_contacted() {
+    let place = Place::new();
+    let config = "[registry]\nsource = \"https://127.0.0.1:1/issuers.json\"\ntrust = \"roots.pem\"\n";
+    place.write("stillgood.toml", config);
+    let (code, out, err) = place.check(&[]);
+    assert!(code == Some(1) && err.contains("registry.trust: roots.pem: No such file"), "{err}");
+    assert!(err.contains("nobody was contacted, and no copy is there yet") && out.contains("0 issuers"), "{err}{out}");
+
+    place.write("roots.pem", pem::encode("CERTIFICATE", place.ca.der()));
+    fs::create_dir_all(place.path().join("state/registry")).unwrap();
+    place.write("state/registry/last-good.json", REGISTRY);
+    let (code, out, err) = place.check(&[]);
+    assert!(code == Some(0) && err.contains("the copy of what was fetched last"), "{err}");
+    assert!(out.contains("ca-1: active") && out.contains("1 issuer to serve, 1 retired"), "{out}");
+
+    // The signer as client certificate: what counts here is that the pair fits and is valid.
+    place.write("stillgood.toml", format!("{config}client_certificate = \"ocsp.pem\"\nclient_key = \"ca.pem\"\n"));
+    let (code, _, err) = place.check(&[]);
+    assert!(code == Some(1) && err.contains("registry.client_certificate: "), "{err}");
+    place.write("state/registry/last-good.json", REGISTRY.replace("\"ca.pem\"", "\"../ca.pem\""));
+    let (_, _, err) = place.check(&[]);
+    assert!(err.contains("https://127.0.0.1:1/issuers.json:2:") && err.contains("leads out of"), "{err}");
+}
