@@ -89,6 +89,8 @@ struct Shared {
     cert_id: Vec<u8>,
     /// singleExtensions, or nothing.
     extensions: Vec<u8>,
+    /// How raw signatures are written.
+    signature: SignatureAlgorithm,
     /// signatureAlgorithm.
     algorithm: &'static [u8],
     /// certs, or nothing.
@@ -144,7 +146,8 @@ impl Template {
         let algorithm = spec.algorithm.identifier_der();
         let digest = HashAlgorithm::Sha256.digest(&[algorithm, &certs].concat());
         let unsigned = digest.as_ref().first_chunk().copied().unwrap_or_default();
-        let shared = Shared { responder: spec.responder.to_der(), cert_id, extensions, algorithm, certs, unsigned };
+        let (responder, signature) = (spec.responder.to_der(), spec.algorithm);
+        let shared = Shared { responder, cert_id, extensions, signature, algorithm, certs, unsigned };
 
         let mut times = [0; 2 * TIME_LEN + 2];
         let (this_update, rest) = times.split_at_mut(TIME_LEN);
@@ -189,7 +192,7 @@ impl Template {
     /// Appends the DER of the whole OCSPResponse for a raw signature over [`Template::tbs`] of the same arguments.
     pub fn response(&self, singles: &[Single<'_>], extensions: &[u8], raw_signature: &[u8], out: &mut Vec<u8>) {
         let sizes = self.sizes(singles, extensions);
-        let signature = self.spec.algorithm.wire_len(raw_signature);
+        let signature = self.shared.signature.wire_len(raw_signature);
         let basic = tlv_len(sizes.tbs) + self.shared.algorithm.len() + tlv_len(1 + signature) + self.shared.certs.len();
         let bytes = BASIC_OID.len() + tlv_len(tlv_len(basic));
         let body = 3 + tlv_len(tlv_len(bytes));
@@ -206,7 +209,7 @@ impl Template {
         out.extend_from_slice(self.shared.algorithm);
         put_header(out, tag::BIT_STRING, 1 + signature);
         out.push(0);
-        self.spec.algorithm.write_wire(raw_signature, out);
+        self.shared.signature.write_wire(raw_signature, out);
         out.extend_from_slice(&self.shared.certs);
     }
 

@@ -47,8 +47,6 @@ const POLL: Duration = Duration::from_millis(500);
 
 /// Quiet looks at the files, after something was read or signed, at each of which memory is given back.
 const SETTLE_PASSES: u32 = 8;
-/// Larger than what the allocator keeps for itself.
-const SETTLE_OCTETS: usize = 40 << 20;
 
 /// How a responder works.
 #[derive(Clone)]
@@ -273,14 +271,14 @@ impl Inner {
         self.last_pass.store(Arc::new(Some(now)));
     }
 
-    /// Gives back the memory that reading and signing took. mimalloc returns what was freed to the system a second later, but
-    /// only when another large block is asked for or freed, which may be a day later, and not all of it at once: so one is asked
-    /// for, never touched, and freed again, a few times.
+    /// Gives back the memory that reading and signing took. mimalloc returns what was freed to the system a second later, but only
+    /// when a thread with a heap of its own ends or much more is asked for, which may be a day later: so such a thread is started.
     fn settle(&self, read: bool) {
         if read {
             self.unsettled.store(SETTLE_PASSES, Ordering::Relaxed);
         } else if self.unsettled.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1)).is_ok() {
-            drop(std::hint::black_box(Vec::<u8>::with_capacity(SETTLE_OCTETS)));
+            let thread = thread::Builder::new().name("settle".into());
+            let _ = thread.spawn(|| drop(std::hint::black_box(Box::new(0_u8)))).map(JoinHandle::join);
         }
     }
 

@@ -72,6 +72,7 @@ pub struct Segment {
     raw_len: usize,
     this_update: Timestamp,
     next_update: Timestamp,
+    refresh_at: Timestamp,
     template: Template,
     meta: SegmentMeta,
 }
@@ -105,13 +106,14 @@ impl Segment {
             return Err(SegmentError::Field("number of signatures"));
         }
         let TemplateSpec { this_update, next_update, .. } = *template.spec();
-        Ok(Segment { keys, signatures, raw_len, this_update, next_update, template, meta })
+        let refresh_at = meta.refresh_at;
+        Ok(Segment { keys, signatures, raw_len, this_update, next_update, refresh_at, template, meta })
     }
 
-    /// thisUpdate and nextUpdate of its responses.
+    /// thisUpdate and nextUpdate of its responses, and when the next are planned.
     #[inline]
-    pub(super) fn validity(&self) -> (Timestamp, Timestamp) {
-        (self.this_update, self.next_update)
+    pub(super) fn dates(&self) -> (Timestamp, Timestamp, Timestamp) {
+        (self.this_update, self.next_update, self.refresh_at)
     }
 
     /// What it covers and when it is due.

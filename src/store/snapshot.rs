@@ -212,13 +212,12 @@ impl Live {
             let is_certain = wave.covers(h) && self.withheld.binary_search(&id.serial).is_err();
             return if is_certain { miss } else { Lookup::OnDemand };
         };
-        let (this_update, next_update) = segment.validity();
+        let (this_update, next_update, refresh_at) = segment.dates();
         // Not past its time, nor before it: a clock that was set back makes answers that no client would take.
         if now >= next_update || now < this_update {
             return Lookup::OnDemand;
         }
         let Some(validator) = segment.write_response(&id.serial, hit, out) else { return Lookup::OnDemand };
-        let refresh_at = segment.meta().refresh_at;
         Lookup::Ready { this_update, next_update, refresh_at, status: hit.status, validator }
     }
 }
