@@ -1,0 +1,214 @@
+//! The agent with a lab's CA behind it, in a time of the test's own: renewal, restarts, operators, and what makes our own code
+//! spin or panic.
+
+mod agent_support;
+
+use agent_support::*;
+use std::collections::HashSet;
+use std::time::Duration;
+use stillgood::agent::CommandError;
+use stillgood::renewal::{Command, Hold, Ignored, Park, Pause, Reach};
+
+const HOUR: Duration = Duration::from_secs(3_600);
+
+#[test]
+fn a_new_issuer_gets_a_signer_and_it_is_renewed_within_its_window() {
+    let bench = Bench::new(&["one"]);
+    let running = bench.start();
+    eventually("it has a signer", || running.signer("one").is_some());
+    let first = running.signer("one");
+    assert_eq!(bench.asked("one").len(), 1);
+
+    // The usable life ends 4 days and an hour before notAfter; the window is its second half up to three quarters.
+    bench.advance(12 * DAY, &running);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(running.signer("one"), first, "not before its window");
+    bench.advance(8 * DAY, &running);
+    eventually("it is renewed", || running.signer("one") != first);
+    assert_eq!(bench.asked("one").iter().collect::<HashSet<_>>().len(), 2, "a new key for each");
+    let former = running.slots.slot("one").previous().map(|p| p.certificate.serial().to_string());
+    assert_eq!(former, first, "kept until its last response has run out");
+
+    bench.advance(5 * DAY, &running);
+    eventually("the former key is destroyed", || running.slots.slot("one").previous().is_none());
+    eventually("that is told", || bench.memory.told("\"destroyed\""));
+    let requests = running.handle.view().requests.clone();
+    let causes: Vec<_> = requests.iter().map(|t| (t.cause.name(), t.result, t.count)).collect();
+    assert_eq!(causes, [("scheduled", "issued", 1), ("new-issuer", "issued", 1)]);
+}
+
+#[test]
+fn a_restart_resumes_the_order_that_was_on_the_wire_with_the_same_key() {
+    let bench = Bench::new(&["one"]);
+    bench.set("one", Mode::Hang);
+    for _ in 0..3 {
+        let mut running = bench.start();
+        let before = bench.asked("one").len();
+        bench.advance(HOUR, &running);
+        eventually("it asks", || bench.asked("one").len() > before);
+        running.stop();
+    }
+    bench.set("one", Mode::Issue);
+    let running = bench.start();
+    bench.advance(HOUR, &running);
+    eventually("it has a signer", || running.signer("one").is_some());
+    assert_eq!(bench.asked("one").iter().collect::<HashSet<_>>().len(), 1, "one key, ever");
+}
+
+#[test]
+fn an_answer_on_which_our_own_code_spins_or_panics_costs_its_issuer_only() {
+    let ids: Vec<String> = (0..20).map(|n| format!("ca-{n}")).collect();
+    let names: Vec<&str> = ids.iter().map(String::as_str).collect();
+    let bench = Bench::new(&names);
+    bench.set("ca-3", Mode::Spin);
+    bench.set("ca-5", Mode::Panic);
+    bench.verdict.0.lock().unwrap().insert("ca-7".into(), "panic".into());
+    let running = bench.start();
+    let good = || names.iter().filter(|n| !["ca-3", "ca-5", "ca-7"].contains(n));
+    eventually("the others have signers", || good().all(|n| running.signer(n).is_some()));
+    eventually("the panic is named", || running.reasons("ca-5").contains("an answer like no other"));
+    eventually("the other panic is named", || running.reasons("ca-7").contains("a certificate like no other"));
+    for name in ["ca-3", "ca-5", "ca-7"] {
+        assert_eq!((bench.asked(name).len(), running.signer(name)), (1, None), "{name}");
+    }
+    let now = stillgood::time::Clock::now(&*bench.clock);
+    assert!(!running.handle.view().is_overdue(now), "the agent goes on");
+    bench.set("ca-3", Mode::Issue);
+    eventually("what spun ends, late and welcome", || running.signer("ca-3").is_some());
+}
+
+#[test]
+fn a_certificate_that_a_client_would_not_accept_parks_the_issuer_and_the_signer_stays() {
+    let bench = Bench::new(&["one"]);
+    let running = bench.start();
+    eventually("it has a signer", || running.signer("one").is_some());
+    let first = running.signer("one");
+    bench.verdict.0.lock().unwrap().insert("one".into(), "a test response does not verify".into());
+    bench.advance(20 * DAY, &running);
+    eventually("it is parked", || running.reasons("one").contains("a test response does not verify"));
+    assert_eq!(running.signer("one"), first);
+    let parked =
+        |slots: &[stillgood::renewal::SlotView]| matches!(slots[0].hold, Hold::Parked { why: Park::Rejected, .. });
+    eventually("that is published", || parked(&running.handle.snapshot().slots));
+    bench.advance(12 * HOUR, &running);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(bench.asked("one").len(), 2, "at most one request a day");
+
+    bench.verdict.0.lock().unwrap().clear();
+    let unpark = Command::Unpark { reach: Reach::Slot(slot("one")) };
+    running.wait(running.handle.command(unpark, "alice".into(), "the CA was put right".into())).unwrap();
+    eventually("it is renewed", || running.signer("one") != first);
+    assert!(bench.memory.told("\"who\":\"alice\"") && bench.memory.told("the CA was put right"));
+}
+
+#[test]
+fn a_ca_whose_certificates_are_always_due_is_stopped_by_the_governor() {
+    let bench = Bench::new(&["one"]);
+    bench.set("one", Mode::AlwaysDue);
+    // A reserve that a life of two days from now meets.
+    let current = generation(2, &["one"], &bench.lab.ca, r#", "response": { "validity": "12h", "refresh": "6h" }"#);
+    bench.current.0.lock().unwrap().generation = current;
+    let running = bench.start();
+    eventually("it is parked", || running.reasons("one").contains("certificates within a day"));
+    let limit = bench.limits.issuances_per_day as usize;
+    assert_eq!(bench.asked("one").len(), limit);
+    bench.advance(12 * HOUR, &running);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(bench.asked("one").len(), limit);
+    assert!(bench.memory.told("\"alarm\":true"));
+}
+
+#[test]
+fn a_pause_is_kept_over_a_restart_and_ends_by_itself() {
+    let bench = Bench::new(&["one"]);
+    let mut running = bench.start();
+    eventually("it has a signer", || running.signer("one").is_some());
+    let first = running.signer("one");
+    let pause =
+        Pause { reach: Reach::All, until: START.plus(25 * DAY), reason: "maintenance".into(), who: "alice".into() };
+    let told = running.wait(running.handle.command(Command::Pause(pause), "alice".into(), "maintenance".into()));
+    assert_eq!(told, Ok(1));
+    running.stop();
+    assert_eq!(
+        running.wait(running.handle.plan()).unwrap_err().to_string().split(':').next(),
+        Some("the renewal agent does not answer")
+    );
+    assert!(running.handle.is_gone());
+
+    let running = bench.start();
+    bench.advance(20 * DAY, &running);
+    eventually("it is due", || running.reasons("one").contains("maintenance"));
+    assert_eq!(running.signer("one"), first);
+    bench.advance(5 * DAY, &running);
+    eventually("it is renewed", || running.signer("one") != first);
+    let nothing =
+        running.wait(running.handle.command(Command::Resume { reach: Reach::All }, "bob".into(), String::new()));
+    assert_eq!(nothing, Err(CommandError::Ignored(Ignored::NothingConcerned(Reach::All))));
+}
+
+#[test]
+fn where_approval_is_required_the_new_signer_waits_for_an_operator() {
+    let bench = Bench::new(&["one"]);
+    bench.current.0.lock().unwrap().generation = generation(2, &["one"], &bench.lab.ca, r#", "approval": "required""#);
+    let running = bench.start();
+    eventually("it is staged", || running.slots.slot("one").next().is_some());
+    eventually("it waits", || running.reasons("one").contains("waits for an operator's approve"));
+    assert_eq!(running.signer("one"), None);
+    running
+        .wait(running.handle.command(Command::Approve { slot: slot("one") }, "alice".into(), String::new()))
+        .unwrap();
+    eventually("it is in use", || running.signer("one").is_some());
+}
+
+#[test]
+fn a_ledger_that_cannot_be_written_lets_nothing_leave() {
+    let bench = Bench::new(&["one"]);
+    let mut running = bench.start();
+    eventually("it has a signer", || running.signer("one").is_some());
+    running.stop();
+    // A directory in the place of the file.
+    std::fs::rename(bench.path().join("ledger.redb"), bench.path().join("ledger.kept")).unwrap();
+    std::fs::create_dir(bench.path().join("ledger.redb")).unwrap();
+    let refused = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| bench.start()));
+    assert!(refused.is_err(), "no ledger, no agent");
+    assert_eq!(bench.asked("one").len(), 1);
+}
+
+#[test]
+fn a_damaged_ledger_costs_no_signer() {
+    let bench = Bench::new(&["one"]);
+    let mut running = bench.start();
+    eventually("it has a signer", || running.signer("one").is_some());
+    let first = running.signer("one");
+    running.stop();
+    std::fs::write(bench.path().join("ledger.redb"), b"garbage").unwrap();
+    let running = bench.start();
+    assert_eq!(running.signer("one"), first);
+    assert!(bench.memory.told("is damaged"));
+    bench.advance(20 * DAY, &running);
+    eventually("it is renewed", || running.signer("one") != first);
+}
+
+#[test]
+fn an_issuer_that_left_the_registry_is_not_asked_for_even_before_the_agent_is_told() {
+    let bench = Bench::new(&["one", "two"]);
+    let running = bench.start();
+    eventually("both have signers", || ["one", "two"].iter().all(|n| running.signer(n).is_some()));
+    let due = |n: &str| {
+        let snapshot = running.handle.snapshot();
+        snapshot.slots.iter().find(|s| s.slot == slot(n)).and_then(|s| s.schedule).map(|s| s.due)
+    };
+    eventually("both have a place in the calendar", || ["one", "two"].iter().all(|n| due(n).is_some()));
+    let (next, other) = if due("one") < due("two") { ("one", "two") } else { ("two", "one") };
+    let first = running.signer(next);
+    let minute = Duration::from_secs(60);
+    let before = due(next).unwrap().minus(minute);
+    bench.advance(before.since(START), &running);
+    eventually("it is read", || running.handle.snapshot().synced_at == Some(before));
+    // Nobody tells the agent that the record is gone: the look before the request does.
+    bench.current.0.lock().unwrap().generation = generation(2, &[other], &bench.lab.ca, "");
+    bench.clock.set(before.plus(2 * minute));
+    eventually("it has looked", || running.handle.snapshot().generation == Some(2));
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!((bench.asked(next).len(), running.signer(next)), (1, first));
+}

@@ -1,0 +1,294 @@
+//! The agent as a library: issuers of a lab, CA services that do what a test wants, a witness that remembers.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use stillgood::agent::{Agent, Evidence, Handle, Look, Parts, Reading, Service, Settings, Trial};
+use stillgood::audit::{AuditEvent, Witness};
+use stillgood::config::{Config, Rate};
+use stillgood::enrolment::{Enrolment, Order, Outcome, Submitted, Validity, sign};
+use stillgood::ocsp::Serial;
+use stillgood::registry::{Document, Generation, Issuer, IssuerId, RecordRules};
+use stillgood::renewal::{EndpointId, EndpointSpec, Limits, SlotId};
+use stillgood::signer::slots::Slots;
+use stillgood::signer::{KeyKind, SigningKey};
+use stillgood::time::{Clock, ManualClock, Timestamp};
+use stillgood::x509::Certificate;
+use stillgood::x509::issue::{Attribute, CertificateSpec, name};
+
+pub const START: Timestamp = Timestamp::from_unix(1_800_000_000);
+pub const DAY: Duration = Duration::from_secs(86_400);
+/// A machine with two cores and much else to do.
+pub const LONG: Duration = Duration::from_secs(60);
+
+/// What the CA does with a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Issues for 30 days.
+    Issue,
+    /// Issues what is to be renewed at once.
+    AlwaysDue,
+    /// Never answers.
+    Hang,
+    /// Its answer makes the reader spin.
+    Spin,
+    /// Its answer makes the reader panic.
+    Panic,
+}
+
+/// The CAs behind one service.
+pub struct Lab {
+    pub ca_key: SigningKey,
+    pub ca: Certificate,
+    pub modes: Mutex<BTreeMap<String, Mode>>,
+    /// Issuer and SubjectPublicKeyInfo of every request.
+    pub asked: Mutex<Vec<(String, Vec<u8>)>>,
+    clock: Arc<ManualClock>,
+}
+
+impl Enrolment for Lab {
+    fn submit<'a>(&'a self, order: &'a Order, deadline: Instant) -> Submitted<'a> {
+        Box::pin(async move {
+            self.asked.lock().unwrap().push((order.issuer.clone(), order.spki_der.clone()));
+            let mode = self.modes.lock().unwrap().get(&order.issuer).copied().unwrap_or(Mode::Issue);
+            match mode {
+                Mode::Hang => tokio::time::sleep_until(deadline.into()).await,
+                Mode::Spin => loop {
+                    // Not even a place where the future could be dropped.
+                    std::thread::sleep(Duration::from_millis(10));
+                    if self.modes.lock().unwrap().get(&order.issuer) != Some(&Mode::Spin) {
+                        break;
+                    }
+                },
+                Mode::Panic => panic!("an answer like no other"),
+                Mode::Issue | Mode::AlwaysDue => {}
+            }
+            let validity = match mode {
+                Mode::AlwaysDue => Validity { life: 2 * DAY, backdate: 60 * DAY },
+                _ => Validity { life: 30 * DAY, backdate: Duration::ZERO },
+            };
+            let count = self.asked.lock().unwrap().len() as u64;
+            let serial = Serial::from_unsigned(&(1000 + count).to_be_bytes()).unwrap();
+            Outcome::Issued(vec![sign(order, &self.ca, &self.ca_key, serial, self.clock.now(), validity).unwrap()])
+        })
+    }
+
+    fn endpoint(&self) -> &str {
+        "lab"
+    }
+
+    fn connections(&self) -> usize {
+        0
+    }
+
+    fn max_connections(&self) -> usize {
+        1000
+    }
+}
+
+/// Remembers everything.
+#[derive(Default)]
+pub struct Memory(pub Mutex<Vec<AuditEvent>>);
+
+impl Witness for Memory {
+    fn saw(&self, event: &AuditEvent) {
+        self.0.lock().unwrap().push(event.clone());
+    }
+}
+
+impl Memory {
+    pub fn lines(&self) -> Vec<String> {
+        self.0.lock().unwrap().iter().map(|e| serde_json::to_string(e).unwrap()).collect()
+    }
+
+    pub fn told(&self, words: &str) -> bool {
+        self.lines().iter().any(|line| line.contains(words))
+    }
+}
+
+/// A responder that accepts everything, or says why not.
+#[derive(Default)]
+pub struct Verdict(pub Mutex<BTreeMap<String, String>>);
+
+impl Trial for Verdict {
+    fn attempt(&self, issuer: &Arc<Issuer>, _: &Certificate, _: &Arc<SigningKey>, _: Timestamp) -> Result<(), String> {
+        let verdict = self.0.lock().unwrap().get(issuer.id.as_str()).cloned();
+        match verdict.as_deref() {
+            Some("panic") => panic!("a certificate like no other"),
+            Some(why) => Err(why.to_owned()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// The registry as it was last set.
+pub struct Current(pub Mutex<Reading>);
+
+impl Evidence for Current {
+    fn look(&self) -> Look {
+        Look::Read(self.0.lock().unwrap().clone())
+    }
+}
+
+pub struct Bench {
+    pub directory: tempfile::TempDir,
+    pub clock: Arc<ManualClock>,
+    pub lab: Arc<Lab>,
+    pub memory: Arc<Memory>,
+    pub verdict: Arc<Verdict>,
+    pub current: Arc<Current>,
+    pub limits: Limits,
+}
+
+impl Bench {
+    pub fn new(issuers: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(START));
+        let (ca_key, _) = SigningKey::generate(KeyKind::EcdsaP256).unwrap();
+        let subject = name(&[(Attribute::CommonName, "Lab")]);
+        let serial = Serial::from_unsigned(&[1]).unwrap();
+        let spec =
+            CertificateSpec::ca(subject, ca_key.spki_der(), serial, START.minus(90 * DAY), START.plus(3650 * DAY));
+        let ca = spec.issue(&ca_key).unwrap();
+        let current = Reading { generation: generation(1, issuers, &ca, ""), synced_at: START };
+        let limits = Limits { ramp: Duration::ZERO, activation_skew: Duration::ZERO, ..Limits::default() };
+        let (modes, asked) = (Mutex::default(), Mutex::default());
+        Bench {
+            directory,
+            lab: Arc::new(Lab { ca_key, ca, modes, asked, clock: clock.clone() }),
+            clock,
+            memory: Arc::default(),
+            verdict: Arc::default(),
+            current: Arc::new(Current(Mutex::new(current))),
+            limits,
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        self.directory.path()
+    }
+
+    pub fn settings(&self) -> Settings {
+        let spec = EndpointSpec {
+            id: EndpointId::new("lab").unwrap(),
+            rate: Rate { count: 100, per: Duration::from_secs(1) },
+            max_in_flight: 16,
+            attempts_per_day: 10_000,
+            credential: None,
+        };
+        let service = Service { spec, enrolment: self.lab.clone(), timeout: Duration::from_secs(2) };
+        let renewal = stillgood::config::Renewal::default();
+        Settings { limits: self.limits.clone(), renewal, services: vec![service] }
+    }
+
+    pub fn start(&self) -> Running {
+        let slots = Slots::open(&self.path().join("signers")).unwrap();
+        let (credentials, _) = Slots::open(&self.path().join("credentials")).unwrap();
+        let parts = Parts {
+            node: "node-1".into(),
+            ledger: self.path().join("ledger.redb"),
+            slots: slots.0.clone(),
+            credentials,
+            faults: slots.1,
+            trial: self.verdict.clone(),
+            evidence: self.current.clone(),
+            witness: self.memory.clone(),
+            clock: self.clock.clone(),
+        };
+        let (agent, handle) = Agent::start(self.settings(), parts).unwrap();
+        handle.registry(self.current.0.lock().unwrap().clone());
+        Running { agent: Some(agent), handle, slots: slots.0 }
+    }
+
+    pub fn set(&self, issuer: &str, mode: Mode) {
+        self.lab.modes.lock().unwrap().insert(issuer.to_owned(), mode);
+    }
+
+    pub fn asked(&self, issuer: &str) -> Vec<Vec<u8>> {
+        self.lab.asked.lock().unwrap().iter().filter(|(i, _)| i == issuer).map(|(_, spki)| spki.clone()).collect()
+    }
+
+    /// Another time of day; the registry is read again. No step is under way then, which would seem to have taken so long.
+    pub fn advance(&self, by: Duration, running: &Running) {
+        let slots: Vec<SlotId> =
+            self.current.0.lock().unwrap().generation.issuers.iter().map(|i| slot(i.id.as_str())).collect();
+        eventually("no step is under way", || {
+            slots.iter().all(|slot| {
+                let phase = running.wait(running.handle.explain(slot.clone())).map_or("unknown", |e| e.phase);
+                !["unknown", "preparing", "issued", "verified", "activating"].contains(&phase)
+            })
+        });
+        let now = self.clock.now().plus(by);
+        self.clock.set(now);
+        let mut current = self.current.0.lock().unwrap();
+        current.synced_at = now;
+        running.handle.registry(current.clone());
+    }
+}
+
+pub struct Running {
+    pub agent: Option<Agent>,
+    pub handle: Handle,
+    pub slots: Slots,
+}
+
+impl Running {
+    pub fn stop(&mut self) {
+        if let Some(agent) = self.agent.take() {
+            assert!(agent.stop(LONG), "it stops");
+        }
+    }
+
+    /// The serial number of the signer in use.
+    pub fn signer(&self, issuer: &str) -> Option<String> {
+        self.slots.slot(issuer).current().map(|c| c.certificate.serial().to_string())
+    }
+
+    pub fn wait<T>(&self, future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+    }
+
+    pub fn reasons(&self, issuer: &str) -> String {
+        self.wait(self.handle.explain(slot(issuer))).map(|e| e.reasons.join("\n")).unwrap_or_default()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(agent) = self.agent.take() {
+            agent.stop(Duration::from_secs(5));
+        }
+    }
+}
+
+pub fn slot(issuer: &str) -> SlotId {
+    SlotId::Signer(IssuerId::new(issuer).unwrap())
+}
+
+/// A generation with these issuers; `more` stands in each record.
+pub fn generation(number: u64, issuers: &[&str], ca: &Certificate, more: &str) -> Arc<Generation> {
+    let text = "[enrolment.lab]\nprotocol = \"local\"\nca_keys = \"k\"\n";
+    let config = Config::parse(text, Path::new("stillgood.toml")).unwrap();
+    let record = |id: &&str| {
+        format!(
+            r#"{{ "id": "{id}", "state": "active", "certificate": "{id}.pem", "enrolment": "lab", "profile": "ocsp",
+                "status": {{ "crl": "x.crl" }}{more} }}"#
+        )
+    };
+    let records: Vec<String> = issuers.iter().map(record).collect();
+    let text = format!(r#"{{ "generation": {number}, "issuers": [ {} ] }}"#, records.join(", "));
+    let document = Document::parse(text.as_bytes(), Path::new("issuers.json"), &RecordRules::of(&config)).unwrap();
+    let generation = document.resolve(&mut |_| Ok(ca.der().to_vec()));
+    assert!(generation.quarantined.is_empty(), "{:?}", generation.quarantined);
+    Arc::new(generation)
+}
+
+/// Waits until something holds.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < LONG, "{what}: not within {LONG:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
