@@ -265,7 +265,7 @@ impl Driver {
             Question::Explain(slot, answer) => drop(answer.send(self.core.explain(&slot, now))),
             Question::Impact(view, answer) => drop(answer.send(self.core.impact(&view, now))),
             Question::Configure(settings, answer) => {
-                self.configure(settings);
+                self.configure(*settings);
                 let _ = answer.send(());
             }
             Question::Command { command, who, reason, answer } => {

@@ -40,7 +40,7 @@ pub(super) enum Question {
     Explain(SlotId, oneshot::Sender<Result<Explanation, Ignored>>),
     Impact(RegistryView, oneshot::Sender<Impact>),
     Command { command: Command, who: String, reason: String, answer: oneshot::Sender<Result<usize, CommandError>> },
-    Configure(Settings, oneshot::Sender<()>),
+    Configure(Box<Settings>, oneshot::Sender<()>),
 }
 
 /// What is published and handed over without waiting.
@@ -122,7 +122,7 @@ impl Handle {
 
     /// Takes over another configuration.
     pub async fn configure(&self, settings: Settings) -> Result<(), Gone> {
-        self.ask(|answer| Question::Configure(settings, answer)).await
+        self.ask(|answer| Question::Configure(Box::new(settings), answer)).await
     }
 
     async fn ask<T>(&self, question: impl FnOnce(oneshot::Sender<T>) -> Question) -> Result<T, Gone> {

@@ -254,6 +254,8 @@ fn what_to_try(dir: &Path, address: SocketAddr, admin: SocketAddr) -> String {
          sed -i \"1s/^V\\t\\([0-9Z]*\\)\\t\\t/R\\t\\1\\t$(date -u +%y%m%d%H%M%SZ),superseded\\t/\" {d}/index.txt\n\n\
          # what a monitoring system sees\n\
          curl -s http://{admin}/readyz; curl -s http://{admin}/metrics | grep ^stillgood_presign\n\n\
+         # both signers are renewed every two to four minutes: watch their serial numbers change, and no answer missing\n\
+         curl -s http://{admin}/status.json | grep '\"serial\"'; tail -n 5 {d}/state/audit/audit.jsonl\n\n\
          Stop with Ctrl-C. The files stay in {d}/; the next start serves them at once.\n",
     )
 }
