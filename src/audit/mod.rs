@@ -11,7 +11,7 @@ mod trail;
 
 pub use event::{About, AuditEvent, Outcome, What, Witness};
 pub use read::{Filter, History, MAX_EVENTS, Whom, history};
-pub use trail::{DEFAULT_FILE_SIZE, DEFAULT_KEEP, Trail, TrailLimits};
+pub use trail::{Trail, TrailLimits};
 
 #[cfg(test)]
 mod tests;

@@ -10,11 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// An event of about 250 octets: 60 000 to a file, a year of some 20 renewals a day.
-pub const DEFAULT_FILE_SIZE: u64 = 16 << 20;
-/// With the default size at most 512 MiB of former files.
-pub const DEFAULT_KEEP: usize = 32;
-
 /// How much of the trail is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TrailLimits {
@@ -22,12 +17,6 @@ pub struct TrailLimits {
     pub file_size: u64,
     /// Files put aside that are kept; the oldest goes first.
     pub keep: usize,
-}
-
-impl Default for TrailLimits {
-    fn default() -> Self {
-        TrailLimits { file_size: DEFAULT_FILE_SIZE, keep: DEFAULT_KEEP }
-    }
 }
 
 /// The audit trail of a running service: `audit.jsonl` in a directory of its own (0700, the file 0600).

@@ -2,7 +2,7 @@
 
 use super::sync;
 use crate::agent::{Agent, Followed, Handle, Parts, Reading, Settings, Trial};
-use crate::audit::{AuditEvent, Trail, TrailLimits, Witness};
+use crate::audit::{AuditEvent, Trail, Witness};
 use crate::config::{Config, Enrolment, Renewal};
 use crate::registry::{self, Issuer, View};
 use crate::responder::Responder;
@@ -50,7 +50,7 @@ impl RenewalAgent {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let dir = sync::audit_dir(&config.state_dir);
-        let trail = match Trail::open(&dir, TrailLimits::default(), clock.clone()) {
+        let trail = match Trail::open(&dir, sync::trail_limits(config), clock.clone()) {
             Ok(trail) => Some(Arc::new(trail)),
             Err(error) => {
                 tracing::error!("{}: there is no audit trail until the next start: {error}", dir.display());

@@ -1,5 +1,6 @@
 //! From configuration and registry to what the responder is told.
 
+use crate::audit::TrailLimits;
 use crate::config::{self, Config};
 use crate::endpoint::{Limits, Mounts};
 use crate::presign::{DemandSettings, IssuerSettings};
@@ -17,6 +18,11 @@ const SLOTS: &str = "signers";
 /// The audit trail of a state directory.
 pub(super) fn audit_dir(state_dir: &Path) -> PathBuf {
     state_dir.join("audit")
+}
+
+/// How much of the audit trail is kept.
+pub(super) fn trail_limits(config: &Config) -> TrailLimits {
+    TrailLimits { file_size: config.admin.audit_size.0, keep: config.admin.audit_keep }
 }
 
 /// Opens the slots of a state directory, and says what could not be used there.

@@ -29,6 +29,9 @@ impl Config {
         out.section("admin");
         out.pair("listen", quoted(&self.admin.listen.map_or_else(|| "off".to_owned(), |a| a.to_string())));
         out.pair("socket", text_of(&self.admin.socket));
+        out.pair("socket_mode", quoted(&format!("{:04o}", self.admin.socket_mode)));
+        out.pair("audit_size", quoted(&self.admin.audit_size.to_string()));
+        out.pair("audit_keep", self.admin.audit_keep);
 
         out.registry(&self.registry);
 

@@ -37,6 +37,10 @@ pub const DEFAULT_ON_DEMAND_QUEUE: usize = 1024;
 pub const DEFAULT_ON_DEMAND_CACHE: ByteSize = ByteSize(64 << 20);
 /// Clients give up after a few seconds (browsers 3 s, OpenSSL none); a late answer helps nobody.
 pub const DEFAULT_ON_DEMAND_TIMEOUT: Duration = seconds(2);
+/// An event has about 250 octets: 60 000 to a file, a year of some 20 renewals a day.
+pub const DEFAULT_AUDIT_SIZE: ByteSize = ByteSize(16 << 20);
+/// With the default size half a gigabyte at most.
+pub const DEFAULT_AUDIT_KEEP: usize = 32;
 /// Half-way down: signing gives way to serving and still gets about a tenth of a busy core.
 pub const DEFAULT_BACKGROUND_NICE: u8 = 10;
 /// More threads than any machine this runs on has cores.
@@ -79,6 +83,12 @@ pub struct Admin {
     pub listen: Option<SocketAddr>,
     /// The Unix socket for operator commands; its file permissions are the access control.
     pub socket: PathBuf,
+    /// Those permissions: 0o600, or 0o660 for operators of the service's group.
+    pub socket_mode: u32,
+    /// A file of the audit trail that would grow beyond this is put aside.
+    pub audit_size: ByteSize,
+    /// Files of the audit trail that were put aside and are kept.
+    pub audit_keep: usize,
 }
 
 /// `[on_demand]`: signing while a client waits.
@@ -153,8 +163,17 @@ impl Admin {
                 ),
             );
         }
+        let modes = [("0600", 0o600), ("0660", 0o660)];
+        let socket_mode = s.optional("socket_mode", out, |n| n.one_of(&modes)).unwrap_or(0o600);
+        let audit_size = s
+            .optional("audit_size", out, |n| match n.parsed()? {
+                size @ ByteSize(65_536..=1_073_741_824) => Ok(size),
+                other => Err(format!("{other} is out of bounds; it must be from 64KiB to 1GiB")),
+            })
+            .unwrap_or(DEFAULT_AUDIT_SIZE);
+        let audit_keep = s.optional("audit_keep", out, |n| n.integer(1, 10_000)).unwrap_or(DEFAULT_AUDIT_KEEP);
         s.finish(out);
-        Admin { listen, socket }
+        Admin { listen, socket, socket_mode, audit_size, audit_keep }
     }
 }
 

@@ -73,6 +73,9 @@ fn the_effective_configuration_reads_back_as_the_same() {
         [admin]
         listen = "off"
         socket = "s"
+        socket_mode = "0660"
+        audit_size = "1MiB"
+        audit_keep = 3
         [registry]
         source = "r \"x\".json"
         refresh = "5s"

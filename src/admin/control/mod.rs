@@ -1,6 +1,6 @@
 //! Operator commands over a Unix socket.
 //!
-//! The permissions of the socket (0600) are the access control: whoever may open it may do everything, and is known by user
+//! The permissions of the socket (0600 unless configured) are the access control: whoever may open it may do everything, and is known by user
 //! and process id (SO_PEERCRED), which the audit trail keeps. The protocol is one JSON object on a line for each request
 //! and one for its answer:
 //!

@@ -44,13 +44,13 @@ impl Drop for ControlHandle {
     }
 }
 
-/// Listens at `path` on a thread of its own. The file is readable and writable by the owner of this process alone.
+/// Listens at `path` on a thread of its own. The file has this mode, 0o600 for the owner of this process alone.
 ///
 /// # Errors
 /// If another process answers there, the path cannot be a socket's, or the system refuses.
-pub fn start<C: Control>(path: &Path, control: Arc<C>) -> Result<ControlHandle, SocketError> {
+pub fn start<C: Control>(path: &Path, mode: u32, control: Arc<C>) -> Result<ControlHandle, SocketError> {
     let io = |source| SocketError::Io { path: path.to_owned(), source };
-    let (listener, bound) = Bound::new(path)?;
+    let (listener, bound) = Bound::new(path, mode)?;
     listener.set_nonblocking(true).map_err(io)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(io)?;
     let (stop, stopped) = oneshot::channel::<()>();

@@ -56,9 +56,9 @@ pub(super) struct Bound {
 }
 
 impl Bound {
-    /// Listens at `path`, for the owner of this process alone. The socket of a process that is gone is replaced, that of a
+    /// Listens at `path`, for those whom `mode` lets in. The socket of a process that is gone is replaced, that of a
     /// living one is not.
-    pub(super) fn new(path: &Path) -> Result<(UnixListener, Bound), SocketError> {
+    pub(super) fn new(path: &Path, mode: u32) -> Result<(UnixListener, Bound), SocketError> {
         if let Some(error) = too_long(path) {
             return Err(error);
         }
@@ -80,7 +80,7 @@ impl Bound {
         let _ = fs::remove_dir(&aside); // of an earlier process with this id
         fs::DirBuilder::new().mode(0o700).create(&aside).map_err(io)?;
         let bound = UnixListener::bind(&made).and_then(|listener| {
-            fs::set_permissions(&made, fs::Permissions::from_mode(0o600))?;
+            fs::set_permissions(&made, fs::Permissions::from_mode(mode))?;
             let metadata = fs::symlink_metadata(&made)?;
             fs::rename(&made, path)?;
             Ok((listener, (metadata.dev(), metadata.ino())))
@@ -133,13 +133,15 @@ mod tests {
     fn only_the_owner_may_open_the_socket() {
         let tmp = tempfile::tempdir().unwrap();
         let path = tmp.path().join("deep/admin.sock");
-        let (_listener, bound) = Bound::new(&path).unwrap();
+        let (_listener, bound) = Bound::new(&path, 0o600).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o600, 0o700));
         UnixStream::connect(&path).unwrap();
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing else is left");
         drop(bound);
         assert!(!path.exists());
+        let (_listener, _bound) = Bound::new(&path, 0o660).unwrap();
+        assert_eq!(mode(&path), 0o660, "for the group, where the operator wants it");
     }
 
     #[test]
@@ -148,10 +150,10 @@ mod tests {
         let path = tmp.path().join("admin.sock");
         drop(UnixListener::bind(&path).unwrap());
         assert!(path.exists(), "what a killed process leaves");
-        let (listener, bound) = Bound::new(&path).unwrap();
-        assert!(matches!(Bound::new(&path), Err(SocketError::InUse { .. })));
+        let (listener, bound) = Bound::new(&path, 0o600).unwrap();
+        assert!(matches!(Bound::new(&path, 0o600), Err(SocketError::InUse { .. })));
         drop(listener);
-        let (_second, second) = Bound::new(&path).unwrap();
+        let (_second, second) = Bound::new(&path, 0o600).unwrap();
         drop(bound);
         assert!(path.exists(), "it belongs to the second one now");
         drop(second);
@@ -162,7 +164,7 @@ mod tests {
         let tmp = tempfile::tempdir().unwrap();
         let path = tmp.path().join("admin.sock");
         fs::write(&path, "precious").unwrap();
-        let error = Bound::new(&path).unwrap_err();
+        let error = Bound::new(&path, 0o600).unwrap_err();
         assert!(matches!(error, SocketError::NotASocket { .. }), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), "precious");
     }
@@ -170,7 +172,7 @@ mod tests {
     #[test]
     fn a_path_that_does_not_fit_is_named_with_its_length() {
         let path = Path::new("/").join("x".repeat(200));
-        let error = Bound::new(&path).unwrap_err().to_string();
+        let error = Bound::new(&path, 0o600).unwrap_err().to_string();
         assert!(error.contains("201 octets") && error.contains("at most 107"), "{error}");
     }
 }

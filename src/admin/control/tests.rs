@@ -48,7 +48,7 @@ impl Site {
     fn new() -> Self {
         let tmp = tempfile::tempdir().unwrap();
         let noted = Arc::new(Noted::default());
-        let handle = start(&tmp.path().join("s"), noted.clone()).unwrap();
+        let handle = start(&tmp.path().join("s"), 0o600, noted.clone()).unwrap();
         Site { tmp, noted, _handle: handle }
     }
 
@@ -190,5 +190,5 @@ fn the_socket_goes_with_the_server() {
     let Site { tmp, _handle, .. } = Site::new();
     drop(_handle);
     assert!(!tmp.path().join("s").exists());
-    assert!(start(Path::new("/proc/nowhere/s"), Arc::new(Noted::default())).is_err());
+    assert!(start(Path::new("/proc/nowhere/s"), 0o600, Arc::new(Noted::default())).is_err());
 }

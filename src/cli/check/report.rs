@@ -49,6 +49,9 @@ impl Report {
     pub(super) fn of(config: &Config, now: Timestamp) -> Self {
         let mut report = Report { warnings: config.warnings.clone(), ..Report::default() };
         enrolments(config, &mut report);
+        if let Some(error) = crate::admin::control::too_long(&config.admin.socket) {
+            report.warnings.push(Fault::of_file(&config.file, error.to_string()));
+        }
         match &config.registry.source {
             RegistrySource::File(file) => registry(config, file, now, &mut report),
             RegistrySource::Https(url) => server(config, url, now, &mut report),

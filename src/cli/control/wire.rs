@@ -30,7 +30,7 @@ pub(in crate::cli) struct Parts {
 
 /// Opens the socket that the configuration names, and answers operators on it.
 pub(in crate::cli) fn open(parts: Parts) -> Result<ControlHandle, SocketError> {
-    let socket = parts.config.load().admin.socket.clone();
+    let admin = parts.config.load().admin.clone();
     let responder = parts.responder;
     let started = parts.clock.now();
     let registry = Followed { handle: parts.registry, config: parts.config, clock: parts.clock.clone() };
@@ -42,8 +42,8 @@ pub(in crate::cli) fn open(parts: Parts) -> Result<ControlHandle, SocketError> {
         clock: parts.clock,
         started,
     };
-    let handle = start(&socket, Arc::new(desk))?;
-    tracing::info!("operators are answered on {}", socket.display());
+    let handle = start(&admin.socket, admin.socket_mode, Arc::new(desk))?;
+    tracing::info!("operators are answered on {}", admin.socket.display());
     Ok(handle)
 }
 

@@ -100,7 +100,7 @@ fn a_plan_of_a_year_is_drawn_in_the_width_there_is() {
 fn answers_come_over_the_socket_as_they_were_given() {
     let site = Site::new(None);
     let socket = site.dir.path().join("s");
-    let _handle = start(&socket, site.desk.clone()).unwrap();
+    let _handle = start(&socket, 0o600, site.desk.clone()).unwrap();
     let ask = |call: &Call| client::ask::<serde_json::Value>(&socket, call).unwrap();
     let status: Status = client::ask(&socket, &Call::Status {}).unwrap();
     assert_eq!(Status { pid: 4711, version: "0.1.0".into(), ..status }, site.status());

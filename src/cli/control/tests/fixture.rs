@@ -252,7 +252,9 @@ impl Site {
         let clock = Arc::new(ManualClock::at(at(NOW)));
         let hall = Hall { core: Arc::new(Mutex::new(core())), clock: clock.clone(), given: Arc::default() };
         let dir = tempfile::tempdir().unwrap();
-        let trail = Arc::new(Trail::open(&dir.path().join("audit"), TrailLimits::default(), clock.clone()).unwrap());
+        let trail = Arc::new(
+            Trail::open(&dir.path().join("audit"), TrailLimits { file_size: 1 << 20, keep: 2 }, clock.clone()).unwrap(),
+        );
         events().iter().for_each(|event| trail.saw(event));
         let served = || {
             let ids = ["due-ca", "files-ca", "idle-ca", "parked-ca", "paused-ca", "staged-ca"];
