@@ -36,6 +36,8 @@ pub(super) struct Endpoint {
     halved: Option<Timestamp>,
     /// Slots whose requests went unanswered since the last answer to any.
     silent: BTreeSet<SlotId>,
+    /// Slots for which the service failed as a whole since the last answer to any.
+    turned_away: BTreeSet<SlotId>,
     /// Requests since the start, by cause.
     pub requests: BTreeMap<Cause, u64>,
 }
@@ -57,6 +59,7 @@ impl Endpoint {
             limit,
             halved: None,
             silent: BTreeSet::new(),
+            turned_away: BTreeSet::new(),
             requests: BTreeMap::new(),
         }
     }
@@ -168,6 +171,21 @@ impl Endpoint {
         self.failures > 0 || self.silent.len() >= limits.breaker_failures as usize
     }
 
+    /// It failed as a whole when it was asked for this slot. `false`: it has answered others while it failed for this one,
+    /// time and again, so that says nothing new of it.
+    pub(super) fn turned_away(&mut self, slot: &SlotId, times: u32, limits: &Limits) -> bool {
+        if self.failures == 0 && times >= limits.breaker_failures {
+            return false;
+        }
+        self.turned_away.insert(slot.clone());
+        true
+    }
+
+    /// Those for which it failed while it had answers for others; called when it has answered.
+    pub(super) fn take_turned_away(&mut self) -> BTreeSet<SlotId> {
+        std::mem::take(&mut self.turned_away)
+    }
+
     /// The service itself failed a request that was sent at `sent`. `true`: the breaker opens.
     pub(super) fn failed(
         &mut self,
@@ -212,6 +230,7 @@ impl Endpoint {
         self.hold = None;
         self.credential_hold = None;
         self.silent.clear();
+        self.turned_away.clear();
         self.pace.restart(now);
     }
 

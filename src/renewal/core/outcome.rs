@@ -227,15 +227,16 @@ impl Core {
         let own_slack = self.slack(id, now);
         let limits = self.limits.clone();
         // A slot that fails anyway says nothing new about its endpoint by failing again.
-        let fresh = self.slots.get(id).is_some_and(|s| s.failures == 0);
+        let (fresh, turned_away) = self.slots.get(id).map_or((false, 0), |s| (s.failures == 0, s.turned_away));
         let Some(endpoint) = self.endpoints.get_mut(endpoint_id) else { return };
         let waiting = endpoint.queue.first().map_or(own_slack, |rank| rank.deadline.since(now).min(own_slack));
         let trouble =
             |text| Trouble { kind: failure.kind, retry_after: failure.retry_after, text, slack: waiting, seed };
         let mut alarm = None;
         match (failure.scope, failure.kind) {
-            (Scope::Endpoint, _) => {
-                if endpoint.failed(&trouble(&failure.text), sent, &limits, now) {
+            (Scope::Endpoint, kind) => {
+                let counts = endpoint.turned_away(id, turned_away, &limits) || kind == Kind::Permanent;
+                if counts && endpoint.failed(&trouble(&failure.text), sent, &limits, now) {
                     alarm = Some(format!("the breaker opens: {}", failure.text));
                 }
             }
@@ -254,12 +255,24 @@ impl Core {
             }
             (Scope::Item | Scope::Issuer, _) => {
                 endpoint.answered(false, &limits, now);
+                self.others_are_answered(endpoint_id, id, now);
             }
             (Scope::Local, _) => {}
         }
         self.dirty_endpoints.insert(endpoint_id.clone());
         if let Some(text) = alarm {
             self.tell(Reach::Endpoint(endpoint_id.clone()), true, text);
+        }
+    }
+
+    /// The service has answered for `id`: where it failed for others meanwhile, the trouble is theirs, and they go behind.
+    fn others_are_answered(&mut self, endpoint_id: &EndpointId, id: &SlotId, now: Timestamp) {
+        let Some(endpoint) = self.endpoints.get_mut(endpoint_id) else { return };
+        for other in endpoint.take_turned_away() {
+            if let Some(slot) = self.slots.get_mut(&other).filter(|_| other != *id) {
+                slot.turned_away = slot.turned_away.max(self.limits.breaker_failures);
+                self.settle(&other, now);
+            }
         }
     }
 
@@ -330,7 +343,9 @@ impl Core {
             && let Some(endpoint) = self.endpoints.get_mut(&endpoint_id)
         {
             self.dirty_endpoints.insert(endpoint_id.clone());
-            if endpoint.answered(true, &limits, now) {
+            let was_out = endpoint.answered(true, &limits, now);
+            self.others_are_answered(&endpoint_id, id, now);
+            if was_out {
                 self.tell(Reach::Endpoint(endpoint_id), false, "the service answers again: a ramp begins".to_owned());
             }
         }

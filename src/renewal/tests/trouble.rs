@@ -302,6 +302,24 @@ fn an_issuer_that_makes_the_service_fail_does_not_keep_the_others_from_their_tur
 }
 
 #[test]
+fn an_issuer_for_which_the_service_fails_while_it_answers_others_puts_it_in_doubt_no_more() {
+    let mut s = Service::new(40, 30);
+    for n in 0..6 {
+        s.life(&signer(n), -31 * DAY, 40 * DAY);
+        s.tell(Event::Signer { slot: signer(n), life: s.lives.get(&signer(n)).copied() }).unwrap();
+        s.says.insert(signer(n), fails(Scope::Endpoint, Kind::Transient));
+    }
+    s.run(DAY);
+    let mut in_doubt = 0;
+    for _ in 0..48 {
+        s.run(1_800);
+        in_doubt += usize::from(s.core.snapshot(s.now).endpoints[0].failures > 0);
+    }
+    assert!(in_doubt <= 2, "of 48 half hours {in_doubt} found the service in doubt");
+    assert!((0..6).all(|n| s.asked(&signer(n)) > 5), "they are asked again all the same");
+}
+
+#[test]
 fn a_parked_slot_repeats_a_step_that_fails_here_after_a_while_and_not_at_once() {
     let mut s = Service::with(Limits { submissions_per_day: 2, issuances_per_day: 1, ..Limits::default() }, 1, 30);
     s.says.insert(signer(0), fails(Scope::Item, Kind::Transient));
