@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "every test file uses its own part")]
 
 pub mod est_server;
+pub mod fleet;
 pub mod registry_server;
 pub mod serving;
 pub mod site;

@@ -116,7 +116,7 @@ fn misbehave(
 ) -> io::Result<bool> {
     const OK: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/pkcs7-mime\r\n";
     match mode {
-        Mode::Slow(wait) => {
+        Mode::Slow(wait) | Mode::Fresh { after: wait, .. } if !wait.is_zero() => {
             if closed_within(stream, *wait) {
                 return Ok(false);
             }

@@ -51,6 +51,8 @@ pub enum Mode {
     NoNocheck,
     /// Valid for so long from now.
     Life(Duration),
+    /// Issues after a wait; valid from that moment on for so long, and not before.
+    Fresh { life: Duration, after: Duration },
     /// 200 with octets that mean nothing.
     Garbage,
     /// 200 with a log-in page.
@@ -282,6 +284,7 @@ impl Shared {
             Mode::Expired => (from, to) = (now.minus(2 * DAY), now.minus(DAY)),
             Mode::NotYetValid => from = now.plus(DAY),
             Mode::Life(life) => to = now.plus(*life),
+            Mode::Fresh { life, .. } => (from, to) = (now, now.plus(*life)),
             _ => {}
         }
         let mut spki = request.spki.clone();
