@@ -3,7 +3,7 @@
 mod common;
 
 use common::eventually;
-use common::serving::{Serving, index, port, prepare, start, write_config, write_registry};
+use common::serving::{Serving, index, port, prepare, start, start_logging_to, write_config, write_registry};
 use common::site::{Said, write_signer};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -71,4 +71,54 @@ fn it_stops_promptly_while_everything_is_being_signed() {
     serving.signal("TERM");
     assert!(serving.child.wait().unwrap().success());
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+/// The log of a short run in which each of some requests is asked once.
+fn log_of(more: &str, asked: u64) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let lab = prepare(dir.path(), 50);
+    write_registry(dir.path(), 1, "active");
+    let admin = port();
+    write_config(dir.path(), admin, more);
+    let log = dir.path().join("log");
+    let mut serving = start_logging_to(dir.path(), admin, &log);
+    eventually(LIMIT, "ready", || serving.readyz().contains("200 OK"));
+    for n in 0..asked {
+        serving.said(&lab, n);
+    }
+    serving.signal("TERM");
+    assert!(serving.child.wait().unwrap().success());
+    std::fs::read_to_string(log).unwrap()
+}
+
+#[test]
+fn no_request_is_logged_unless_wished_for() {
+    let log = log_of("workers = 1", 10);
+    assert!(log.contains("answering OCSP requests") && !log.contains(" answered method="), "{log}");
+}
+
+#[test]
+fn one_request_in_so_many_is_logged_as_json_without_the_clients_address() {
+    let log = log_of("workers = 1\n[log]\nformat = \"json\"\nrequests = 4", 10);
+    let lines: Vec<serde_json::Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let requests: Vec<_> = lines.iter().filter(|line| line["target"] == "request").collect();
+    assert_eq!(requests.len(), 2, "{log}");
+    assert_eq!(requests[0]["serial"], common::long_serial(3).to_string());
+    assert_eq!((&requests[0]["method"], &requests[0]["result"]), (&"POST".into(), &"ready".into()));
+    assert_eq!((&requests[0]["hash"], &requests[0]["certificates"]), (&"sha1".into(), &1.into()));
+    assert!(!requests[0].to_string().contains("127.0.0.1"), "{}", requests[0]);
+}
+
+#[test]
+fn what_holds_keys_leaves_no_core_file_and_lets_nobody_look_into_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let _lab = prepare(dir.path(), 5);
+    write_registry(dir.path(), 1, "active");
+    let serving = serve(dir.path(), port());
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", serving.child.id())).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().skip(4).take(2).collect::<Vec<_>>(), ["0", "0"], "{core}");
+    // What is not dumpable belongs to root, whoever runs it.
+    use std::os::unix::fs::MetadataExt;
+    assert_eq!(std::fs::metadata(format!("/proc/{}/environ", serving.child.id())).unwrap().uid(), 0);
 }

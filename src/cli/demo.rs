@@ -1,6 +1,7 @@
 //! `demo`: a small PKI, served at once, with a list of things to try.
 
-use super::logging::{self, LogFormat};
+use super::logging;
+use crate::config::LogFormat;
 use super::running::{Options, run as run_until_stopped};
 use crate::config::Config;
 use crate::ocsp::{Reason, Serial};

@@ -1,17 +1,26 @@
 //! Where the log goes and how it looks.
 
+use crate::config::LogFormat;
 use clap::ValueEnum;
 use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(super) enum LogFormat {
+/// How log lines are written, on the command line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
     /// For people.
-    #[default]
     Text,
     /// One JSON object a line.
     Json,
+}
+
+impl From<Format> for LogFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Text => LogFormat::Text,
+            Format::Json => LogFormat::Json,
+        }
+    }
 }
 
 /// Starts logging to standard error. `STILLGOOD_LOG` sets the level (`debug`, or `info,stillgood::presign=debug`).

@@ -16,6 +16,7 @@ mod paper;
 mod probe;
 mod running;
 mod serve;
+mod shield;
 mod show;
 mod supervisor;
 mod sync;

@@ -1,6 +1,6 @@
 //! `serve`: endpoint, presigner and admin listener in one process.
 
-use super::logging::{self, LogFormat};
+use super::logging::{self, Format};
 use super::running::{Options, run as run_until_stopped};
 use crate::config::Config;
 use std::path::PathBuf;
@@ -17,14 +17,13 @@ pub(super) struct Args {
     /// The configuration file (TOML); deploy/stillgood.example.toml shows every key.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// How log lines are written to standard error; STILLGOOD_LOG sets the level.
-    #[arg(long, value_enum, default_value_t)]
-    log: LogFormat,
+    /// How log lines are written to standard error, instead of what [log] says; STILLGOOD_LOG sets the level.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    log: Option<Format>,
 }
 
 /// Runs the verb.
 pub(super) fn run(args: &Args) -> ExitCode {
-    logging::start(args.log);
     let config = match Config::load(&args.config) {
         Ok(config) => config,
         Err(faults) => {
@@ -35,6 +34,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    logging::start(args.log.map_or(config.log.format, Into::into));
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

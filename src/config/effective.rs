@@ -61,6 +61,10 @@ impl Config {
         out.pair("workers", self.presign.workers);
         out.pair("background_nice", self.presign.background_nice);
 
+        out.section("log");
+        out.pair("format", quoted(self.log.format.name()));
+        out.pair("requests", self.log.requests);
+
         out.section("renewal");
         let r = &self.renewal;
         out.pair("window", format!("[{:?}, {:?}]", r.window.start, r.window.end));

@@ -25,7 +25,7 @@ pub use renewal::{Approval, Backoff, Renewal, Window};
 pub use response::{ArchiveCutoff, IssuerDefaults, NoncePolicy, ResponderIdForm, Response, Signer};
 pub(crate) use response::{check as check_issuer_settings, doubts as issuer_doubts};
 pub(crate) use sections::path;
-pub use sections::{Admin, Endpoint, OnDemand, Presign};
+pub use sections::{Admin, Endpoint, Log, LogFormat, OnDemand, Presign};
 
 /// The defaults, each with its reason, and the bounds.
 pub mod defaults {
@@ -76,6 +76,8 @@ pub struct Config {
     pub on_demand: OnDemand,
     /// Signing ahead.
     pub presign: Presign,
+    /// What is logged, and how.
+    pub log: Log,
     /// When signers are renewed.
     pub renewal: Renewal,
     /// Whom to order signers from, by name.
@@ -119,6 +121,7 @@ impl Config {
         issuer_defaults.read_response(&mut response_section, out);
         let on_demand = OnDemand::read(root.section("on_demand", out), out);
         let presign = Presign::read(root.section("presign", out), out);
+        let log = Log::read(root.section("log", out), out);
         let renewal = Renewal::read(root.section("renewal", out), out);
         let enrolment = enrolment::read_all(root.section("enrolment", out), base, out);
 
@@ -155,6 +158,7 @@ impl Config {
             response,
             on_demand,
             presign,
+            log,
             renewal,
             enrolment,
             issuer_defaults,

@@ -43,6 +43,8 @@ pub const DEFAULT_AUDIT_SIZE: ByteSize = ByteSize(16 << 20);
 pub const DEFAULT_AUDIT_KEEP: usize = 32;
 /// Half-way down: signing gives way to serving and still gets about a tenth of a busy core.
 pub const DEFAULT_BACKGROUND_NICE: u8 = 10;
+/// A request tells who wants to reach whom: none is logged until the operator says so.
+pub const DEFAULT_LOG_REQUESTS: u32 = 0;
 /// More threads than any machine this runs on has cores.
 pub const MAX_WORKERS: usize = 1024;
 /// More addresses than this is a range written out by hand.
@@ -89,6 +91,25 @@ pub struct Admin {
     pub audit_size: ByteSize,
     /// Files of the audit trail that were put aside and are kept.
     pub audit_keep: usize,
+}
+
+/// `[log]`: what is written to standard error, and how.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// How lines look, where the command line says nothing else.
+    pub format: LogFormat,
+    /// One request in so many is logged, by each worker; 0 is none.
+    pub requests: u32,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
 }
 
 /// `[on_demand]`: signing while a client waits.
@@ -174,6 +195,28 @@ impl Admin {
         let audit_keep = s.optional("audit_keep", out, |n| n.integer(1, 10_000)).unwrap_or(DEFAULT_AUDIT_KEEP);
         s.finish(out);
         Admin { listen, socket, socket_mode, audit_size, audit_keep }
+    }
+}
+
+impl Log {
+    pub(super) fn read(mut s: Section<'_>, out: &mut Collector) -> Self {
+        let formats = [(LogFormat::Text.name(), LogFormat::Text), (LogFormat::Json.name(), LogFormat::Json)];
+        let log = Log {
+            format: s.optional("format", out, |n| n.one_of(&formats)).unwrap_or_default(),
+            requests: s.optional("requests", out, |n| n.integer(0, 1_000_000_000)).unwrap_or(DEFAULT_LOG_REQUESTS),
+        };
+        s.finish(out);
+        log
+    }
+}
+
+impl LogFormat {
+    /// The name in the configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        }
     }
 }
 

@@ -103,6 +103,9 @@ fn the_effective_configuration_reads_back_as_the_same() {
         queue = 9
         cache = "65KiB"
         timeout = "3s"
+        [log]
+        format = "json"
+        requests = 1000
         [presign]
         workers = 4
         background_nice = 19
@@ -138,7 +141,7 @@ fn faults_name_place_key_and_remedy() {
         (
             "colour = 1",
             &[
-                "1:1: colour is not a known key; known here: state_dir, endpoint, admin, registry, signer, response, on_demand, presign, renewal, enrolment",
+                "1:1: colour is not a known key; known here: state_dir, endpoint, admin, registry, signer, response, on_demand, presign, log, renewal, enrolment",
             ],
         ),
         ("state_dir = 7", &["1:13: state_dir: expected a string in quotes, found an integer"]),

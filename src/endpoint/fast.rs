@@ -6,6 +6,7 @@
 use super::conditions::Conditions;
 use super::http::{Ask, Body, Decision, Scratch};
 use super::reply::Persistence;
+use super::sample::Sample;
 use super::service::Service;
 use super::stats::{MethodKind, Outcome};
 use crate::time::Timestamp;
@@ -108,6 +109,9 @@ pub(super) fn advance(
             return progress;
         };
         service.shard.request(plain.ask.method, Outcome::of(&reply));
+        if let Some(sample) = Sample::of(service.core.log_every, &service.shard, &plain.ask, scratch) {
+            sample.log(Outcome::of(&reply));
+        }
         progress.answered += 1;
         progress.consumed += plain.len;
         let ours = turn.draining || progress.answered >= turn.requests_left;

@@ -18,6 +18,8 @@ pub(super) struct Core {
     pub on_demand: Option<Arc<dyn OnDemand>>,
     pub clock: Arc<dyn Clock>,
     pub mounts: Mounts,
+    /// One request in so many is logged; 0 is none.
+    pub log_every: u32,
 }
 
 /// A request as far as the answer depends on it. Content-Type, Accept and Host are no part of it: clients send none, or

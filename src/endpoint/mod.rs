@@ -44,6 +44,7 @@ mod listen;
 mod mount;
 mod registry;
 mod reply;
+mod sample;
 mod server;
 mod service;
 mod source;

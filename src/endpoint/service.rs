@@ -5,6 +5,7 @@ use super::http::{Ask, Body, Core, Decision, Scratch, live_reply};
 use super::limits::Limits;
 use super::mount::Mounts;
 use super::reply::Reply;
+use super::sample::Sample;
 use super::source::{Live, OnDemand, Source};
 use super::stats::{Event, MethodKind, Outcome, Shard, Stats};
 use crate::ocsp::ErrorStatus;
@@ -44,7 +45,13 @@ impl Service {
     pub fn new(source: Arc<dyn Source>) -> Self {
         let stats = Stats::new(0);
         Service {
-            core: Arc::new(Core { source, on_demand: None, clock: Arc::new(SystemClock), mounts: Mounts::default() }),
+            core: Arc::new(Core {
+                source,
+                on_demand: None,
+                clock: Arc::new(SystemClock),
+                mounts: Mounts::default(),
+                log_every: 0,
+            }),
             limits: Arc::new(Limits::default()),
             shard: stats.shard(0),
             stats,
@@ -65,6 +72,11 @@ impl Service {
     /// Answers GET under these prefixes too.
     pub fn with_mounts(self, mounts: Mounts) -> Self {
         self.with_core(|core| core.mounts = mounts)
+    }
+
+    /// Writes a log line (target `request`, level info) for one request in `every`, counted by each worker for itself; 0, the default, for none.
+    pub fn with_request_log(self, every: u32) -> Self {
+        self.with_core(|core| core.log_every = every)
     }
 
     /// Sets the limits. Mounted in another server, only those on target and body have an effect.
@@ -89,6 +101,7 @@ impl Service {
             on_demand: self.core.on_demand.clone(),
             clock: self.core.clock.clone(),
             mounts: self.core.mounts.clone(),
+            log_every: self.core.log_every,
         };
         change(&mut core);
         self.core = Arc::new(core);
@@ -115,14 +128,14 @@ impl Service {
             body: body.as_deref().map_or(Body::TooLong, Body::Whole),
             conditions: conditions(&parts.headers),
         };
-        let (decision, signed) = Scratch::with(|scratch| {
+        let (decision, signed, sample) = Scratch::with(|scratch| {
             let decision = self.core.decide(&ask, now, scratch, &self.shard);
             let bytes = match decision {
                 Decision::Reply(Reply::Signed(_)) => Bytes::copy_from_slice(&scratch.signed),
                 Decision::OnDemand(_) if method != MethodKind::Post => Bytes::copy_from_slice(&scratch.decoded),
                 _ => Bytes::new(),
             };
-            (decision, bytes)
+            (decision, bytes, Sample::of(self.core.log_every, &self.shard, &ask, scratch))
         });
         let (reply, signed, outcome) = match decision {
             Decision::Reply(reply) => (reply, signed, Outcome::of(&reply)),
@@ -141,6 +154,9 @@ impl Service {
             response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
         }
         self.shard.request(method, outcome);
+        if let Some(sample) = sample {
+            sample.log(outcome);
+        }
         self.shard.latency(monotonic().duration_since(started), 1);
         response
     }

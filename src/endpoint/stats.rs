@@ -104,6 +104,8 @@ pub(super) struct Shard {
     events: [AtomicU64; Event::ALL.len()],
     latency: [AtomicU64; LATENCY_BOUNDS_MICROS.len() + 1],
     latency_sum_nanos: AtomicU64,
+    /// Requests since the last one that was logged.
+    unlogged: AtomicU64,
     /// Whether several threads write here. If not, counting needs no locked instruction.
     shared: bool,
 }
@@ -258,6 +260,15 @@ impl Stats {
 }
 
 impl Shard {
+    /// Whether the request at hand is the one in `every` that is logged.
+    pub(super) fn is_sampled(&self, every: u32) -> bool {
+        let is_due = self.unlogged.fetch_add(1, Relaxed) + 1 >= u64::from(every);
+        if is_due {
+            self.unlogged.store(0, Relaxed);
+        }
+        is_due
+    }
+
     pub(super) fn request(&self, method: MethodKind, outcome: Outcome) {
         if let Some(counter) = cell(&self.requests, method as usize).and_then(|row| cell(row, outcome.index())) {
             self.add(counter, 1);

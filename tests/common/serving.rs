@@ -1,11 +1,12 @@
 //! `stillgood serve` as a process, over files of a lab.
 
 use super::site::{Said, index_line, post, read, write_index, write_signer};
-use super::{Lab, long_serial, request};
+use super::{Lab, eventually, long_serial, request};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 use stillgood::ocsp::HashAlgorithm;
 use stillgood::signer::KeyKind;
 use stillgood::x509::pem::encode as pem;
@@ -56,9 +57,8 @@ pub fn write_config(dir: &Path, admin: SocketAddr, more: &str) {
 
 /// Starts it on the configuration in `dir` and waits until it listens.
 pub fn start(dir: &Path, admin: SocketAddr, prepare: impl FnOnce(&mut Command)) -> Serving {
-    let binary = std::env::var_os("STILLGOOD_UNDER_TEST").unwrap_or_else(|| env!("CARGO_BIN_EXE_stillgood").into());
-    let mut command = Command::new(binary);
-    command.args(["serve", "--config"]).arg(dir.join("stillgood.toml")).stderr(Stdio::piped());
+    let mut command = command(dir);
+    command.stderr(Stdio::piped());
     prepare(&mut command);
     let mut child = command.spawn().unwrap();
     let mut log = BufReader::new(child.stderr.take().unwrap());
@@ -67,13 +67,37 @@ pub fn start(dir: &Path, admin: SocketAddr, prepare: impl FnOnce(&mut Command)) 
         let mut line = String::new();
         assert!(log.read_line(&mut line).unwrap() > 0, "it ended:\n{seen}");
         seen.push_str(&line);
-        if let Some((_, rest)) = line.split_once("answering OCSP requests on http://") {
-            break rest.split('/').next().unwrap().parse().unwrap();
+        if let Some(endpoint) = endpoint_of(&line) {
+            break endpoint;
         }
     };
     // Its log must not fill the pipe.
     std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
     Serving { child, endpoint, admin }
+}
+
+/// As [`start`], with the log in a file.
+pub fn start_logging_to(dir: &Path, admin: SocketAddr, log: &Path) -> Serving {
+    let child = command(dir).stderr(std::fs::File::create(log).unwrap()).spawn().unwrap();
+    let mut serving = Serving { child, endpoint: admin, admin };
+    let listens = |text: String| text.lines().find_map(endpoint_of);
+    eventually(Duration::from_secs(30), "it listens", || {
+        listens(std::fs::read_to_string(log).unwrap()).map(|endpoint| serving.endpoint = endpoint).is_some()
+    });
+    serving
+}
+
+fn command(dir: &Path) -> Command {
+    let binary = std::env::var_os("STILLGOOD_UNDER_TEST").unwrap_or_else(|| env!("CARGO_BIN_EXE_stillgood").into());
+    let mut command = Command::new(binary);
+    command.args(["serve", "--config"]).arg(dir.join("stillgood.toml"));
+    command
+}
+
+/// The address in the line of the log that says where it listens.
+fn endpoint_of(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("answering OCSP requests on http://")?;
+    rest.split('/').next()?.parse().ok()
 }
 
 impl Serving {

@@ -45,6 +45,7 @@ pub(super) type Started = dyn Fn(&[SocketAddr], Option<SocketAddr>);
 
 /// Serves until it is told to stop.
 pub(super) fn run(config: Config, options: &Options<'_>) -> Result<(), String> {
+    super::shield::keep_memory_private();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -175,7 +176,8 @@ fn listen(config: &Config, responder: &Responder, inherited: &Sockets, share_por
 }
 
 fn service(config: &Config, responder: &Responder) -> Result<endpoint::Service, String> {
-    Ok(responder.service().with_mounts(sync::mounts(config)?).with_limits(sync::limits(config)))
+    let service = responder.service().with_mounts(sync::mounts(config)?).with_limits(sync::limits(config));
+    Ok(service.with_request_log(config.log.requests))
 }
 
 /// One process at a time may use a state directory: two would renew the same signers and overwrite each other's segments.

@@ -108,6 +108,7 @@ impl Service {
             ("[admin]", next.admin != self.config.admin),
             ("[presign]", next.presign != self.config.presign),
             ("[on_demand]", next.on_demand != self.config.on_demand),
+            ("[log] format", next.log.format != self.config.log.format),
         ] {
             if changed {
                 tracing::warn!("{what} has changed: that takes a restart; the rest is taken over");
@@ -117,6 +118,7 @@ impl Service {
         next.admin.clone_from(&self.config.admin);
         next.presign.clone_from(&self.config.presign);
         next.on_demand.clone_from(&self.config.on_demand);
+        next.log.format = self.config.log.format;
         let same_sockets = next.endpoint.listen == self.config.endpoint.listen
             && next.endpoint.workers == self.config.endpoint.workers;
         if let (true, Some(endpoint)) = (same_sockets, &self.endpoint) {
