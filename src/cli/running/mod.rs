@@ -70,6 +70,7 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
     let slots = sync::slots(&config.state_dir)?;
     let mut registry = Registry::open(&config, slots.0.clone(), clock.clone())?;
     let renewal = RenewalAgent::new(&config, slots, responder.clone(), registry.handle(), clock.clone());
+    registry.write_into(renewal.trail());
 
     let status = Arc::new(ArcSwap::from_pointee(admin::RegistryView::default()));
     // The copy of the last good one, at once; the source is looked at meanwhile.

@@ -2,6 +2,7 @@
 
 use super::super::sync;
 use crate::admin;
+use crate::audit::{About, AuditEvent, Outcome, Trail, What, Witness};
 use crate::config::Config;
 use crate::registry::{Generation, Handle, Held, Settings, Sync, View};
 use crate::responder::Responder;
@@ -26,15 +27,22 @@ pub(super) struct Registry {
     /// Where signers lie that are ordered.
     slots: Slots,
     fault: Option<String>,
+    trail: Option<Arc<Trail>>,
+    clock: Arc<dyn Clock>,
     _sync: Sync,
 }
 
 impl Registry {
     pub(super) fn open(config: &Config, slots: Slots, clock: Arc<dyn Clock>) -> Result<Self, String> {
-        let (sync, handle) = Sync::start(Settings::of(config), &config.state_dir, clock)
+        let (sync, handle) = Sync::start(Settings::of(config), &config.state_dir, clock.clone())
             .map_err(|error| format!("state_dir {}: {error}", config.state_dir.display()))?;
         let views = handle.subscribe();
-        Ok(Registry { handle, views, slots, revision: 0, held: None, fault: None, _sync: sync })
+        Ok(Registry { handle, views, slots, revision: 0, held: None, fault: None, trail: None, clock, _sync: sync })
+    }
+
+    /// What happens from here on is written into this trail.
+    pub(super) fn write_into(&mut self, trail: Option<Arc<Trail>>) {
+        self.trail = trail;
     }
 
     /// What is known now.
@@ -70,17 +78,23 @@ impl Registry {
                 let before = status.load().generation.clone();
                 if !before.is_some_and(|before| Arc::ptr_eq(&before, generation)) {
                     hand_on(generation, responder, &self.slots);
+                    self.tell(Outcome::Done, told(generation));
                 }
             }
         }
         let held = view.held.as_ref().map(|held| held.generation.number);
         match &view.held {
-            Some(waiting) if self.held != held => tell_held(waiting, &view),
+            Some(waiting) if self.held != held => {
+                tell_held(waiting, &view);
+                let number = waiting.generation.number;
+                self.tell(Outcome::Held, format!("generation {number}: {}", waiting.impact));
+            }
             _ => {}
         }
         self.held = held;
         if let Some(text) = view.fault.as_ref().filter(|text| self.fault.as_ref() != Some(*text)) {
             tracing::error!("the registry is refused and what was known before holds:\n{text}");
+            self.tell(Outcome::Refused, text.clone());
         }
         self.fault.clone_from(&view.fault);
         status.store(Arc::new(admin::RegistryView {
@@ -91,6 +105,21 @@ impl Registry {
             looks: view.looks,
         }));
     }
+
+    /// Tells the audit trail.
+    fn tell(&self, outcome: Outcome, text: String) {
+        if let Some(trail) = &self.trail {
+            let event = AuditEvent::new(self.clock.now(), "registry", What::Registry, About::Registry);
+            let alarm = outcome != Outcome::Done;
+            trail.saw(&AuditEvent { outcome: Some(outcome), alarm, text, ..event });
+        }
+    }
+}
+
+/// A generation that is taken over, for the audit trail.
+fn told(generation: &Generation) -> String {
+    let (number, issuers, unusable) = (generation.number, generation.issuers.len(), generation.quarantined.len());
+    format!("generation {number} is in use: {issuers} issuers, {unusable} records that cannot be used")
 }
 
 /// Waits until the source has been looked at once and what it said was handed on, but not for ever.
