@@ -74,3 +74,46 @@ fn limits(config: &Config) -> Limits {
         ..defaults
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::time::SystemClock;
+    use std::path::Path;
+
+    const LAB: &str = "[enrolment.lab]\nprotocol = \"local\"\nca_keys = \"k\"\n";
+
+    fn settings(text: &str) -> (Config, Settings) {
+        let config = Config::parse(text, Path::new("stillgood.toml")).unwrap();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let settings = Settings::of(&config, &clock, None).unwrap();
+        (config, settings)
+    }
+
+    #[test]
+    fn whatever_the_configuration_lets_through_does_not_contradict_itself() {
+        for text in [
+            "",
+            "[renewal]\nwindow = [0.01, 0.95]\nbackoff = [\"7d\", \"7d\"]",
+            "[renewal]\nwindow = [0.94, 0.95]\nbackoff = [\"1s\", \"1s\"]\nramp = \"0s\"\nactivation_skew = \"0s\"",
+            "[renewal]\nsubmissions_per_day = 1\nissuances_per_day = 1\n[registry]\nrefresh = \"1s\"\nmax_age = \"2s\"",
+            "[registry]\nrefresh = \"1d\"\nmax_age = \"7d\"",
+        ] {
+            let (_, settings) = settings(&format!("{text}\n{LAB}timeout = \"1h\"\nconnect_timeout = \"5s\""));
+            assert_eq!(settings.limits.faults(), Vec::<String>::new(), "{text}");
+            assert!(settings.limits.step_patience > settings.services[0].timeout);
+        }
+    }
+
+    #[test]
+    fn a_service_that_is_as_it_was_keeps_its_connections() {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let other = "[enrolment.other]\nprotocol = \"local\"\nca_keys = \"k\"\n";
+        let (config, before) = settings(&format!("{LAB}{other}"));
+        let changed = Config::parse(&format!("{LAB}{other}max_in_flight = 3\n"), Path::new("stillgood.toml")).unwrap();
+        let after = Settings::of(&changed, &clock, Some((&config, &before))).unwrap();
+        let kept: Vec<bool> =
+            before.services.iter().zip(&after.services).map(|(b, a)| Arc::ptr_eq(&b.enrolment, &a.enrolment)).collect();
+        assert_eq!(kept, [true, false]);
+    }
+}

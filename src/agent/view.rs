@@ -102,3 +102,50 @@ pub fn view_of(reading: &Reading, renewal: &Renewal) -> RegistryView {
     let quarantined = quarantined.into_iter().collect();
     RegistryView { generation: generation.number, synced_at: reading.synced_at, issuers, quarantined }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::ocsp::Serial;
+    use crate::registry::{Document, RecordRules};
+    use crate::signer::{KeyKind, SigningKey};
+    use crate::x509::issue::{CertificateSpec, name};
+    use std::path::Path;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    const NOW: Timestamp = Timestamp::from_unix(1_800_000_000);
+
+    #[test]
+    fn renewal_sees_enrolled_issuers_and_nothing_of_a_record_that_cannot_be_used() {
+        let (key, _) = SigningKey::generate(KeyKind::EcdsaP256).unwrap();
+        let (serial, day) = (Serial::from_unsigned(&[1]).unwrap(), Duration::from_secs(86_400));
+        let ca = CertificateSpec::ca(name(&[]), key.spki_der(), serial, NOW, NOW.plus(day)).issue(&key).unwrap();
+        let text = "[enrolment.lab]\nprotocol = \"local\"\nca_keys = \"k\"\n[renewal]\nmargin = \"2h\"";
+        let config = Config::parse(text, Path::new("x.toml")).unwrap();
+        let record = |id: &str, state: &str, more: &str| {
+            format!(r#"{{ "id": "{id}", "state": "{state}", "certificate": "c", "status": {{ "crl": "x" }}, {more} }}"#)
+        };
+        let ordered = r#""enrolment": "lab", "profile": "ocsp""#;
+        let records = [
+            record("on", "active", ordered),
+            record("asks", "active", &format!(r#"{ordered}, "approval": "required""#)),
+            record("off", "disabled", ordered),
+            record("files", "active", r#""signer": { "certificate": "s", "key": "k" }"#),
+            record("on", "active", ordered), // the id is taken
+            record("broken", "actve", ordered),
+        ];
+        let text = format!(r#"{{ "generation": 3, "issuers": [ {} ] }}"#, records.join(", "));
+        let document = Document::parse(text.as_bytes(), Path::new("i.json"), &RecordRules::of(&config)).unwrap();
+        let generation = Arc::new(document.resolve(&mut |_| Ok(ca.der().to_vec())));
+        let view = view_of(&Reading { generation, synced_at: NOW }, &config.renewal);
+        let seen: Vec<_> = view.issuers.iter().map(|i| (i.id.as_str(), i.state, i.needs_approval)).collect();
+        assert_eq!(
+            seen,
+            [("on", State::Active, false), ("asks", State::Active, true), ("off", State::Disabled, false)]
+        );
+        assert_eq!(view.quarantined.iter().map(IssuerId::as_str).collect::<Vec<_>>(), ["broken"]);
+        assert_eq!((view.generation, view.issuers[0].margin), (3, Duration::from_secs(7_200)));
+    }
+}

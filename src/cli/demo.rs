@@ -1,9 +1,9 @@
 //! `demo`: a small PKI, served at once, with a list of things to try.
 
 use super::logging;
-use crate::config::LogFormat;
 use super::running::{Options, run as run_until_stopped};
 use crate::config::Config;
+use crate::config::LogFormat;
 use crate::ocsp::{Reason, Serial};
 use crate::signer::{KeyKind, SigningKey, files};
 use crate::time::{Clock, SystemClock, Timestamp};
