@@ -57,7 +57,7 @@ fn activations(fleet: &Fleet) -> BTreeMap<String, Vec<i64>> {
     let mut all: BTreeMap<String, Vec<i64>> = BTreeMap::new();
     for event in fleet.audit().into_iter().filter(|event| event.what == What::Activated) {
         if let About::Issuer(id) = &event.about {
-            all.entry(id.to_string()).or_default().push(event.at.unix());
+            all.entry(id.clone()).or_default().push(event.at.unix());
         }
     }
     all
