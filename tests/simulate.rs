@@ -43,6 +43,21 @@ scenarios! {
     a_ca_slower_than_the_time_out_sees_one_key_per_signer: "slow-ca", None;
 }
 
+/// `stillgood simulate --all --markdown docs` writes it again.
+#[test]
+fn the_page_of_the_incidents_says_what_a_run_shows() {
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/INCIDENTS.md")).unwrap();
+    for scenario in Scenario::all() {
+        assert!(page.contains(&format!("## {}\n\n{}\n", scenario.name, scenario.text)), "{}", scenario.name);
+    }
+    for name in ["connection-leak", "retired-ca-storm"] {
+        let scenario = Scenario::named(name).expect("a scenario of this name");
+        let report = scenario.run(1, None).expect("a world that can be");
+        let section = stillgood::simulate::report::section(&scenario, &report);
+        assert!(page.contains(section.trim_end()), "docs/INCIDENTS.md is not what a run gives:\n{section}");
+    }
+}
+
 #[test]
 fn one_seed_gives_one_run() {
     let scenario = Scenario::named("clock-jump").expect("a scenario of this name");
@@ -71,4 +86,13 @@ fn in_worlds_at_random_every_rule_holds_at_every_step() {
     }
     assert!(broken.is_empty(), "STILLGOOD_SEED={} cargo test --test simulate; all: {broken:?}", broken[0]);
     assert!(requests > 0);
+}
+
+/// Some of the worlds that showed a fault of the core when they were first drawn.
+#[test]
+fn worlds_that_once_showed_a_fault_do_no_longer() {
+    for seed in [114, 178, 351, 559, 682, 685] {
+        let drawn = stillgood::simulate::draw(seed).expect("a world that can be");
+        assert_eq!(drawn.violations, [], "seed {seed}: {}", drawn.what);
+    }
 }

@@ -18,6 +18,7 @@ mod running;
 mod serve;
 mod shield;
 mod show;
+mod simulate;
 mod supervisor;
 mod sync;
 
@@ -50,6 +51,7 @@ enum Command {
     Check(check::Args),
     Inspect(inspect::Args),
     Probe(probe::Args),
+    Simulate(simulate::Args),
     Status(operate::StatusArgs),
     Plan(operate::PlanArgs),
     Explain(operate::ExplainArgs),
@@ -82,6 +84,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Probe(args) => probe::run(&args),
+        Command::Simulate(args) => simulate::run(&args),
         Command::Status(args) => operate::status(&args),
         Command::Plan(args) => operate::plan(&args),
         Command::Explain(args) => operate::explain(&args),

@@ -76,6 +76,7 @@ impl World {
             Deed::DiskFull(nodes, full) => {
                 for place in self.nodes.iter_mut().take(nodes.end).skip(nodes.start) {
                     place.process.set_disk(full);
+                    place.disk_is_full = full;
                 }
             }
             Deed::IllFormed(slot) => {
@@ -93,7 +94,7 @@ impl World {
             }
             Deed::Pause(nodes, length) => {
                 for node in nodes {
-                    let Some(place) = self.nodes.get(node).filter(|n| n.up) else { continue };
+                    let Some(place) = self.nodes.get(node).filter(|n| n.up && !n.disk_is_full) else { continue };
                     let until = place.clock.at(self.now).plus(length);
                     self.check.paused(node, place.clock.when(until));
                     let (reason, who) = ("maintenance".to_owned(), "operator".to_owned());

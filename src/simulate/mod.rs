@@ -23,7 +23,9 @@ mod look;
 mod measure;
 mod node;
 mod ours;
+mod own;
 mod random;
+pub mod report;
 mod scenario;
 mod scenarios;
 mod setup;
@@ -32,5 +34,6 @@ mod worlds;
 
 pub use check::Violation;
 pub use measure::{Sample, Totals};
+pub use own::{Down, Own, OwnReport};
 pub use scenario::{Outcome, Report, Scenario, Verdict};
 pub use worlds::{Drawn, draw};

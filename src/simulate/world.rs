@@ -53,6 +53,7 @@ pub(super) struct World {
 pub(super) struct Place {
     pub process: Box<dyn Node>,
     pub up: bool,
+    pub disk_is_full: bool,
     /// Tells the processes of one machine apart.
     pub turn: u64,
     pub clock: NodeClock,
@@ -167,6 +168,7 @@ impl World {
             world.nodes.push(Place {
                 process,
                 up: true,
+                disk_is_full: false,
                 turn: 0,
                 clock: NodeClock { start: world.setup.start, offset: 0 },
                 wake_at: None,

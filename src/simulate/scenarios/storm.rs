@@ -19,9 +19,9 @@ pub(super) const RETIRED_CA_STORM: Scenario = Scenario {
     departures: &[
         "The day between the destruction and the renewal is cut to 15 seconds, so that it falls between two looks at the \
          registry.",
-        "The numbers of servers (12), issuers (60), issuing servers (6), their speed (0.4 s each), the customers (6 a \
+        "The numbers of servers (12), issuers (60), issuing servers (6), their speed (0.4 s each), the customers (3 a \
          second) and the time-out of an OCSP server (60 s) are not in the text; neither is the rule of the back-off (here: \
-         5 failures within a minute rest a server for a minute, and a failed job is given to two others).",
+         10 failures within a minute rest a server for two minutes, and a failed job is given to two others).",
         "Operators of the model act only while more than 100 jobs wait, and at the times of the text.",
         "Our nodes would have spread this work over ten days; an operator's `renew --all` at 14:00 gives them the same work \
          at the same moment.",
@@ -171,10 +171,13 @@ fn judge_untold(runs: &Runs<'_>) -> Vec<Verdict> {
     let most = ours.most_a_day(&RETIRED);
     let healthy = ours.asked(&(RETIRED.end..60), 0, Ms::MAX);
     let renewed = ours.totals.renewed as usize;
+    let wide =
+        ours.measure.alarms.iter().filter(|(_, _, slot)| slot.is_none_or(|s| !RETIRED.contains(&(s - 1)))).count();
     vec![
         verdict("outage", storm > 50.0, format!("up to {storm:.0} % of the customers' calls fail")),
         verdict("A2", healthy == renewed, format!("{healthy} requests for {renewed} new signers of healthy issuers")),
         verdict("A2", ours.totals.hurt == 0, format!("{} calls of customers fail", ours.totals.hurt)),
+        verdict("A2", wide == 0, format!("{wide} alarms are about anything but the six")),
         verdict(
             "A3",
             most <= 1,

@@ -1,0 +1,86 @@
+//! The page of all scenarios, for the documentation.
+
+use super::super::scenario::{Report, Scenario};
+use super::figures;
+use std::fmt::Write;
+
+const HEAD: &str = "\
+# The incidents, replayed
+
+Made by `stillgood simulate --all --markdown docs`; not by hand.
+
+Five outages of PKI services are why the renewal of stillgood is as it is. Each is replayed here in virtual time: the same
+world (nodes, a CA service with queues and a back-off, a registry, customers who share the queue) is run once under the policy
+that the field uses (renewal at a fixed share of a certificate's life, a fixed retry, a new request after a time-out, no
+registry, everything at once after a restart), and once under the renewal core that `stillgood serve` runs, itself and not a
+copy. A replay in which the first run does not show the outage would prove nothing, so that is checked as well.
+
+The sources say what happened and seldom how large everything was. Where the model departs from a text or fills a gap is said
+with each scenario. The driver around the core (files, TLS, processes) is modelled here and tested elsewhere. The rows (A1 to E3)
+are the behaviours that the incidents ask for; `outage` is what the field must show; `steps` is what is checked at each step:
+
+* no request for an issuer but on fresh evidence that it is active, looked at again just before;
+* the rate, the requests at a time and per day, and the ramp after a start are kept;
+* one open order for a signer, one key for an order, both on disk before anything is sent;
+* a parked issuer is asked at most once a day, no signer gets more certificates or requests a day than it may;
+* no certificate is used before it is valid, or of an order that was not open;
+* after the last fault, everything that is due has been renewed within a bound.
+
+`stillgood simulate --list` names the scenarios, `simulate NAME --seed N` runs one again, `simulate --worlds 1000` draws worlds
+at random and checks the rules in them, and `simulate --config F --registry R --ca-down 10d` runs your own issuers and limits.
+What happens when a line of the core is broken on purpose is in [incidents/mutants.md](incidents/mutants.md).
+
+";
+
+/// The whole page; pictures lie in `incidents/` beside it.
+pub fn page(reports: &[(Scenario, Report)]) -> String {
+    let mut out = HEAD.to_owned();
+    // Writing to a String cannot fail.
+    let _ = writeln!(
+        out,
+        "| scenario | failed calls of customers | requests wasted | signers expired |\n|---|---|---|---|"
+    );
+    for (scenario, report) in reports {
+        let (field, ours) = (&report.field.totals, &report.ours.totals);
+        let both = |a: u64, b: u64| format!("{} → **{}**", super::thousands(a), super::thousands(b));
+        let _ = writeln!(
+            out,
+            "| [{0}](#{0}) | {1} | {2} | {3} |",
+            scenario.name,
+            both(field.hurt + field.limited, ours.hurt + ours.limited),
+            both(field.wasted, ours.wasted),
+            both(field.expired, ours.expired)
+        );
+    }
+    let _ = writeln!(out, "\nFrom the field's policy to ours, in the same world.\n");
+    for (scenario, report) in reports {
+        out.push_str(&section(scenario, report));
+    }
+    out.truncate(out.trim_end().len());
+    out.push('\n');
+    out
+}
+
+/// The part of one scenario.
+pub fn section(scenario: &Scenario, report: &Report) -> String {
+    let mut out = String::new();
+    let _ = writeln!(out, "## {}\n\n{}\n", scenario.name, scenario.text);
+    let _ = writeln!(out, "![{0}: both policies over time](incidents/{0}.svg)\n", scenario.name);
+    let _ = writeln!(out, "| seed {} | the field | stillgood |\n|---|---:|---:|", report.seed);
+    for (name, field, ours) in figures(report) {
+        let _ = writeln!(out, "| {name} | {field} | {ours} |");
+    }
+    let _ = writeln!(out, "\n| row | seen | holds |\n|---|---|---|");
+    for verdict in &report.verdicts {
+        let _ =
+            writeln!(out, "| {} | {} | {} |", verdict.row, verdict.text, if verdict.holds { "yes" } else { "**no**" });
+    }
+    if !matches!(scenario.departures, [] | ["No incident."]) {
+        let _ = writeln!(out, "\nWhere the model departs from the text:\n");
+        for text in scenario.departures {
+            let _ = writeln!(out, "* {text}");
+        }
+    }
+    out.push('\n');
+    out
+}

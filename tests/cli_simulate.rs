@@ -1,0 +1,79 @@
+//! `stillgood simulate` through the binary: exit codes, files, JSON, and the user's own issuers.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+use stillgood::ocsp::Serial;
+use stillgood::signer::{KeyKind, SigningKey};
+use stillgood::time::{Clock, SystemClock};
+use stillgood::x509::issue::{Attribute, CertificateSpec, name};
+use stillgood::x509::pem;
+
+fn simulate(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_stillgood")).arg("simulate").args(arguments).output().unwrap()
+}
+
+fn text(octets: &[u8]) -> String {
+    String::from_utf8(octets.to_vec()).unwrap()
+}
+
+#[test]
+fn the_scenarios_are_named_and_an_unknown_one_is_a_slip() {
+    let list = simulate(&["--list"]);
+    assert!(list.status.success() && text(&list.stdout).contains("retired-ca-storm"));
+    let unknown = simulate(&["no-such"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(text(&unknown.stderr).contains("--list"), "{}", text(&unknown.stderr));
+    assert_eq!(simulate(&[]).status.code(), Some(2));
+}
+
+#[test]
+fn a_scenario_prints_both_policies_and_draws_a_picture() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = simulate(&["connection-leak", "--out", dir.path().to_str().unwrap()]);
+    let shown = text(&run.stdout);
+    assert!(run.status.success(), "{shown}");
+    assert!(shown.contains("the field") && shown.contains("ok      C1"), "{shown}");
+    let picture = fs::read_to_string(dir.path().join("connection-leak.svg")).unwrap();
+    assert!(picture.starts_with("<svg") && picture.contains("prefers-color-scheme:dark"), "{picture}");
+    let json: serde_json::Value = serde_json::from_slice(&simulate(&["connection-leak", "--json"]).stdout).unwrap();
+    assert_eq!(json[0]["scenario"], "connection-leak");
+    assert!(json[0]["ours"]["samples"].as_array().unwrap().len() > 100);
+}
+
+#[test]
+fn worlds_at_random_break_no_rule() {
+    let run = simulate(&["--worlds", "5", "--seed", "3"]);
+    assert!(run.status.success() && text(&run.stdout).contains("0 break a rule"), "{}", text(&run.stdout));
+}
+
+fn own(dir: &Path) {
+    let now = SystemClock.now();
+    let (key, _) = SigningKey::generate(KeyKind::EcdsaP256).unwrap();
+    let subject = name(&[(Attribute::CommonName, "Own CA")]);
+    let serial = Serial::from_unsigned(&[1]).unwrap();
+    let day = std::time::Duration::from_secs(86_400);
+    let ca = CertificateSpec::ca(subject, key.spki_der(), serial, now.minus(day), now.plus(day * 365)).issue(&key);
+    fs::write(dir.join("ca.pem"), pem::encode("CERTIFICATE", ca.unwrap().der())).unwrap();
+    let config = "[registry]\nsource = \"issuers.json\"\n[enrolment.lab]\nprotocol = \"local\"\nca_keys = \"keys\"\n";
+    fs::write(dir.join("stillgood.toml"), config).unwrap();
+    let registry = r#"{ "generation": 1, "issuers": [ { "id": "ca-1", "state": "active", "certificate": "ca.pem",
+        "enrolment": "lab", "profile": "ocsp", "status": { "index": "index.txt" } } ] }"#;
+    fs::write(dir.join("issuers.json"), registry).unwrap();
+}
+
+#[test]
+fn ones_own_issuers_are_told_what_a_dead_ca_would_do() {
+    let dir = tempfile::tempdir().unwrap();
+    own(dir.path());
+    let config = dir.path().join("stillgood.toml");
+    let config = config.to_str().unwrap();
+    let survived = simulate(&["--config", config, "--nodes", "10", "--ca-down", "10d"]);
+    let shown = text(&survived.stdout);
+    assert!(survived.status.success(), "{shown}{}", text(&survived.stderr));
+    assert!(shown.contains("[enrolment.lab]: 10 signers") && shown.contains("requests in vain"), "{shown}");
+    let dead = simulate(&["--config", config, "--nodes", "10", "--ca-down", "80d", "--json"]);
+    assert_eq!(dead.status.code(), Some(1), "signers expire");
+    let json: serde_json::Value = serde_json::from_slice(&dead.stdout).unwrap();
+    assert!(json[0]["totals"]["expired"].as_u64().unwrap() > 0, "{json}");
+}
