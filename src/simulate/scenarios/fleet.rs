@@ -67,6 +67,8 @@ fn judge_calm(runs: &Runs<'_>) -> Vec<Verdict> {
     let window = runs.setup.agent.limits.window;
     let usable = (runs.setup.life - runs.setup.validity - runs.setup.margin).as_secs_f64() / 86_400.0;
     let width = (to - from) as f64 / DAY as f64;
+    // They were a day old at the beginning.
+    let (last, closes) = (to as f64 / DAY as f64 + 1.0, usable * window.end + 0.1);
     let planned = usable * (window.end - window.start);
     vec![
         verdict(
@@ -80,6 +82,13 @@ fn judge_calm(runs: &Runs<'_>) -> Vec<Verdict> {
             format!("the busiest hundredth of the first renewals holds {busiest}, the mean is {mean:.0}"),
         ),
         verdict("A7", width > 0.9 * planned, format!("they are spread over {width:.1} days, {planned:.1} are planned")),
+        verdict(
+            "A8",
+            last <= closes,
+            format!(
+                "the last of them begins on day {last:.1} of its signer's life, and the window closes on day {closes:.1}"
+            ),
+        ),
         verdict(
             "B2",
             ours.totals.requests <= ours.totals.renewed + runs.setup.nodes as u64,
