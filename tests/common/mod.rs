@@ -1,6 +1,7 @@
 //! A small PKI and a way to ask, shared by the tests.
 #![allow(dead_code, reason = "every test file uses its own part")]
 
+pub mod cfssl;
 pub mod est_server;
 pub mod fleet;
 pub mod registry_server;
