@@ -92,6 +92,12 @@ impl World {
                     self.command(node, Command::Unpark { reach: Reach::All });
                 }
             }
+            Deed::Resume(nodes) => {
+                for node in nodes {
+                    self.check.paused(node, 0);
+                    self.command(node, Command::Resume { reach: Reach::All });
+                }
+            }
             Deed::Pause(nodes, length) => {
                 for node in nodes {
                     let Some(place) = self.nodes.get(node).filter(|n| n.up && !n.disk_is_full) else { continue };

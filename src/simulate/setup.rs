@@ -212,6 +212,8 @@ pub(super) enum Deed {
     /// An operator lifts all parks.
     Unpark(Range<usize>),
     Pause(Range<usize>, Duration),
+    /// He ends the pause: one that began while a clock was ahead lasts as long as it was.
+    Resume(Range<usize>),
     /// What checks a new certificate of this slot hangs.
     HangsCheck(Slot, bool),
 }

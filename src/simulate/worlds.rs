@@ -131,6 +131,7 @@ fn script(r: &mut Random, setup: &Setup, end: Ms) -> Vec<(Ms, Deed)> {
     for node in 0..setup.nodes {
         script.push((end, Deed::Replace(node..node + 1, CREDENTIAL)));
         script.push((end + HOUR, Deed::Unpark(node..node + 1)));
+        script.push((end + HOUR, Deed::Resume(node..node + 1)));
     }
     script
 }
