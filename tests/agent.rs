@@ -189,6 +189,51 @@ fn a_damaged_ledger_costs_no_signer() {
     eventually("it is renewed", || running.signer("one") != first);
 }
 
+/// Two orders on the wire, then an order in the second slot that nobody knows; the keys of these three.
+fn three_orders(bench: &Bench) -> [std::path::PathBuf; 3] {
+    ["one", "two"].iter().for_each(|issuer| bench.set(issuer, Mode::Hang));
+    let mut running = bench.start();
+    eventually("both are asked for", || ["one", "two"].iter().all(|n| !bench.asked(n).is_empty()));
+    running.stop();
+    let key = |issuer: &str| {
+        let [order] = running.slots.slot(issuer).open_orders().unwrap().try_into().unwrap();
+        bench.path().join(format!("signers/{issuer}/{order}.key"))
+    };
+    let unknown = bench.path().join("signers/two/00000000000000ff.key");
+    let keys = [key("one"), key("two"), unknown];
+    std::fs::copy(&keys[1], &keys[2]).unwrap();
+    keys
+}
+
+#[test]
+fn a_record_that_was_set_aside_does_not_cost_its_order_the_key() {
+    let bench = Bench::new(&["one", "two"]);
+    let [one, two, unknown] = three_orders(&bench);
+    let ledger = redb::Database::open(bench.path().join("ledger.redb")).unwrap();
+    let change = ledger.begin_write().unwrap();
+    let table = redb::TableDefinition::<&str, &[u8]>::new("records");
+    change.open_table(table).unwrap().insert("signer/one", b"{".as_slice()).unwrap().unwrap();
+    change.commit().unwrap();
+    drop(ledger);
+    for start in 0..2 {
+        bench.start().stop();
+        assert!(bench.memory.told("signer/one of the ledger cannot be read"));
+        assert!(one.exists(), "start {start}: it may be open");
+        assert!(two.exists(), "start {start}: it is open");
+        assert!(!unknown.exists(), "start {start}: nobody knows it");
+    }
+}
+
+#[test]
+fn a_ledger_begun_anew_destroys_no_order() {
+    let bench = Bench::new(&["one", "two"]);
+    let keys = three_orders(&bench);
+    std::fs::write(bench.path().join("ledger.redb"), b"garbage").unwrap();
+    bench.start().stop();
+    assert!(keys.iter().all(|key| key.exists()), "{keys:?}");
+    assert!(bench.memory.told("no order's key on disk is destroyed before the next start"));
+}
+
 #[test]
 fn an_issuer_that_left_the_registry_is_not_asked_for_even_before_the_agent_is_told() {
     let bench = Bench::new(&["one", "two"]);

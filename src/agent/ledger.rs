@@ -8,11 +8,13 @@ use crate::time::Timestamp;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions, Permissions};
 use std::io;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// Records by [`Record::key`], as JSON.
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
@@ -20,6 +22,8 @@ const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records"
 const ASIDE: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("aside");
 /// So many unreadable records are kept.
 const MAX_ASIDE: usize = 1_000;
+/// So long the keys of what was set aside are given at each start.
+const ASIDE_FOR: Duration = Duration::from_secs(30 * 86_400);
 /// A record takes about 600 octets; this holds those of ten thousand slots.
 const CACHE: usize = 8 << 20;
 
@@ -37,6 +41,10 @@ pub struct Restored {
     pub records: Vec<(Record, Timestamp)>,
     /// What was set aside, and why; for the log, as alarms.
     pub faults: Vec<String>,
+    /// The keys of the records that were set aside now or in the last thirty days: which orders they knew is not known.
+    pub aside: BTreeSet<String>,
+    /// The ledger begins anew: it knows no order, whatever lies on disk.
+    pub is_new: bool,
 }
 
 /// Why the ledger cannot be used.
@@ -80,12 +88,14 @@ impl Ledger {
     /// The disk does not let it be read or written, or another process has it.
     pub fn open(path: &Path, now: Timestamp) -> Result<(Ledger, Restored), LedgerError> {
         let mut faults = Vec::new();
+        let mut is_new = !path.exists();
         let mut ledger = Ledger { path: path.to_owned(), database: None };
         let read = match ledger.open_and_read() {
             Err(Opening::Damaged(reason)) => {
                 let kept = ledger.put_aside(now)?;
+                is_new = true;
                 faults.push(format!(
-                    "the ledger {} is damaged ({reason}); it is kept as {} and a new one begun: orders that were open are made anew, failure counts and pauses are forgotten, signers are not concerned",
+                    "the ledger {} is damaged ({reason}); it is kept as {} and a new one begun: orders that were open are made anew, failure counts and pauses are forgotten, signers are not concerned, and no order's key on disk is destroyed before the next start",
                     path.display(),
                     kept.display()
                 ));
@@ -100,9 +110,10 @@ impl Ledger {
             ledger.set_aside(&unreadable, now)?;
         }
         for (key, reason, _) in &unreadable {
-            faults.push(format!("the record {key} of the ledger cannot be read and is set aside: {reason}"));
+            faults.push(format!("the record {key} of the ledger cannot be read and is set aside: {reason}; an order that it knew keeps its key for thirty days"));
         }
-        Ok((ledger, Restored { records, faults }))
+        let aside = ledger.recently_aside(now)?;
+        Ok((ledger, Restored { records, faults, aside, is_new }))
     }
 
     /// Writes these records over those of the same keys, in one transaction; on disk when it returns.
@@ -222,6 +233,19 @@ impl Ledger {
         })
     }
 
+    /// The keys of what was set aside lately, which begin with the time.
+    fn recently_aside(&mut self, now: Timestamp) -> Result<BTreeSet<String>, LedgerError> {
+        let since = now.minus(ASIDE_FOR).to_string();
+        let mut keys = BTreeSet::new();
+        self.transaction(|transaction| {
+            for entry in transaction.open_table(ASIDE)?.range(since.as_str()..)? {
+                keys.extend(entry?.0.value().split_once(' ').map(|(_, key)| key.to_owned()));
+            }
+            Ok(())
+        })?;
+        Ok(keys)
+    }
+
     /// Renames the file, so that it is kept for people and in nobody's way.
     fn put_aside(&self, now: Timestamp) -> Result<PathBuf, LedgerError> {
         let mut kept = self.path.clone().into_os_string();
@@ -331,7 +355,12 @@ mod tests {
         assert_eq!(restored.faults.len(), 2, "{:?}", restored.faults);
         assert!(restored.faults[0].contains("signer/broken"), "{:?}", restored.faults);
         assert!(restored.faults[1].contains("it is a record of pauses"), "{:?}", restored.faults);
-        assert!(reopened(&path).faults.is_empty());
+        let later = reopened(&path);
+        assert!(later.faults.is_empty());
+        let keys = ["signer/broken".to_owned(), "signer/misplaced".to_owned()];
+        assert!(restored.aside.iter().eq(&keys) && later.aside.iter().eq(&keys), "{restored:?} {later:?}");
+        let much_later = Ledger::open(&path, NOW.plus(ASIDE_FOR).plus(Duration::from_secs(1))).unwrap().1;
+        assert!(much_later.aside.is_empty() && !much_later.is_new);
     }
 
     #[test]
@@ -353,7 +382,7 @@ mod tests {
             std::fs::write(&path, octets).unwrap();
             let later = Timestamp::from_unix(NOW.unix() + i64::try_from(n).unwrap());
             let (mut ledger, restored) = Ledger::open(&path, later).unwrap();
-            assert!(restored.records.is_empty(), "case {n}");
+            assert!(restored.records.is_empty() && restored.is_new, "case {n}");
             assert!(restored.faults.iter().any(|f| f.contains("is damaged")), "case {n}: {:?}", restored.faults);
             ledger.write(&[pauses("anew")], later).unwrap();
             drop(ledger);

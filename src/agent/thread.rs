@@ -111,7 +111,8 @@ impl Agent {
     }
 }
 
-/// Tells the core what the ledger holds, and destroys orders that it does not know. Gives what was written when.
+/// Tells the core what the ledger holds, and destroys orders that it does not know: not those of a slot whose record
+/// was set aside, nor any when the ledger is new. Gives what was written when.
 fn restore(core: &mut Core, restored: Restored, parts: &Parts) -> BTreeMap<String, crate::time::Timestamp> {
     let now = parts.clock.now();
     let mut written = BTreeMap::new();
@@ -125,7 +126,11 @@ fn restore(core: &mut Core, restored: Restored, parts: &Parts) -> BTreeMap<Strin
             tracing::error!("a ledger record is not used: {ignored}");
         }
     }
-    sweep(&parts.slots, &open);
-    sweep(&parts.credentials, &open);
+    if restored.is_new {
+        tracing::warn!("the ledger is new: no order on disk is destroyed at this start");
+        return written;
+    }
+    sweep(&parts.slots, "signer", &open, &restored.aside);
+    sweep(&parts.credentials, "credential", &open, &restored.aside);
     written
 }

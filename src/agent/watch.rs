@@ -225,8 +225,13 @@ fn destroyed(teller: &Teller, slot: &Slot, order: &str) {
 }
 
 /// Destroys orders on disk that nobody knows: they were given up by a process that died before it could do so itself.
-pub(super) fn sweep(slots: &Slots, open: &BTreeSet<String>) {
+/// The orders of a slot whose record was set aside stay: one of them may be open.
+pub(super) fn sweep(slots: &Slots, kind: &str, open: &BTreeSet<String>, aside: &BTreeSet<String>) {
     for name in slots.names() {
+        if aside.contains(&format!("{kind}/{name}")) {
+            tracing::warn!("{name}: its record in the ledger was set aside; none of its orders is destroyed");
+            continue;
+        }
         let slot = slots.slot(&name);
         let found = slot.open_orders().unwrap_or_else(|error| {
             tracing::error!("{name}: its orders cannot be listed: {error}");
