@@ -26,6 +26,7 @@ fn view() -> RegistryView {
         validity: 4 * DAY,
         margin: DAY,
         needs_approval: false,
+        rest: 0,
     });
     RegistryView { generation: 1, synced_at: NOW, issuers: issuers.collect(), quarantined: vec![] }
 }

@@ -133,8 +133,8 @@ fn of_two_hundred_issuers_twenty_fail_in_every_way_and_the_others_are_renewed_on
         log.len(),
         fleet.est.most_open()
     );
-    // The requests of a second leave together: a window of a second may hold those of two.
-    assert!(second <= 2 * RATE, "{second} requests within a second");
+    // The requests of a second leave together: a window of a second may hold those of two, and some that came late.
+    assert!(second <= 3 * RATE, "{second} requests within a second, and what was late");
     assert!(ten <= 11 * RATE, "{ten} requests within ten seconds");
     assert!(fleet.est.most_open() <= MAX_IN_FLIGHT, "{} connections", fleet.est.most_open());
     for (label, (mode, may_help)) in &failing {

@@ -2,7 +2,8 @@
 
 use super::parts::Reading;
 use crate::config::{Approval, Renewal};
-use crate::registry::{IssuerId, SignerSource, State};
+use crate::ocsp::HashAlgorithm;
+use crate::registry::{Issuer, IssuerId, SignerSource, State};
 use crate::renewal::{Cause, EndpointId, IssuerSpec, RegistryView};
 use crate::time::Timestamp;
 use serde::Serialize;
@@ -94,6 +95,7 @@ pub fn view_of(reading: &Reading, renewal: &Renewal) -> RegistryView {
             validity: issuer.response.validity,
             margin: renewal.margin,
             needs_approval: issuer.approval == Approval::Required,
+            rest: digest(issuer),
         };
         quarantined.remove(&issuer.id);
         Some(spec)
@@ -101,6 +103,13 @@ pub fn view_of(reading: &Reading, renewal: &Renewal) -> RegistryView {
     let issuers: Vec<IssuerSpec> = issuers.collect();
     let quarantined = quarantined.into_iter().collect();
     RegistryView { generation: generation.number, synced_at: reading.synced_at, issuers, quarantined }
+}
+
+/// Of what of a record, besides whom to ask and how long a signer must live, decides which signer is accepted.
+fn digest(issuer: &Issuer) -> u64 {
+    let settings = format!("{:?} {:?}", issuer.signer, issuer.response);
+    let whole = HashAlgorithm::Sha256.digest(&[issuer.certificate.der(), settings.as_bytes()].concat());
+    whole.as_ref().iter().take(8).fold(0, |number, octet| number << 8 | u64::from(*octet))
 }
 
 #[cfg(test)]

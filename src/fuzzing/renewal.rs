@@ -423,5 +423,6 @@ fn spec(n: u8, state: State, at_a: bool) -> IssuerSpec {
         validity: Duration::from_secs(4 * 86_400),
         margin: Duration::from_secs(86_400),
         needs_approval: n == 5,
+        rest: 0,
     }
 }

@@ -53,6 +53,9 @@ pub struct IssuerSpec {
     pub margin: Duration,
     /// A new signer becomes active only after an operator approves.
     pub needs_approval: bool,
+    /// A digest of whatever else of the record decides which signer is accepted: the CA's certificate, the kind of key, the
+    /// settings of responses. Another one means that the record has changed, which lifts a park.
+    pub rest: u64,
 }
 
 /// One generation of the registry, as far as it concerns renewal.

@@ -66,6 +66,7 @@ impl Setup {
                 validity: self.validity,
                 margin: self.margin,
                 needs_approval: false,
+                rest: 0,
             })
         };
         (1..=self.issuers).map(spec).collect()

@@ -1,12 +1,11 @@
 //! The binary as a process, with issuers whose signers come from a misbehaving EST server.
 
 use super::est_server::EstServer;
+use super::serving::{self, Serving};
 use super::site::{index_line, post};
 use super::{long_serial, request};
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 use stillgood::audit::AuditEvent;
 use stillgood::client::{self, Asked};
@@ -27,13 +26,7 @@ pub struct Fleet {
     /// Lines for `[enrolment.main]`, beside protocol, URL and credential.
     pub enrolment: String,
     admin: SocketAddr,
-    process: Option<Process>,
-}
-
-struct Process {
-    child: Child,
-    endpoint: SocketAddr,
-    log: std::thread::JoinHandle<String>,
+    process: Option<Serving>,
 }
 
 impl Fleet {
@@ -46,7 +39,7 @@ impl Fleet {
         let records: Vec<String> = labels.iter().map(|label| record(label, "active")).collect();
         let registry = format!(r#"{{ "generation": 1, "issuers": [ {} ] }}"#, records.join(",\n"));
         std::fs::write(dir.join("issuers.json"), registry).unwrap();
-        let admin = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let admin = serving::port();
         let (renewal, enrolment) = (String::new(), String::new());
         Fleet { dir: dir.to_owned(), est, labels, renewal, enrolment, admin, process: None }
     }
@@ -66,37 +59,17 @@ impl Fleet {
             self.enrolment
         );
         std::fs::write(self.dir.join("stillgood.toml"), text).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_stillgood"))
-            .args(["serve", "--config"])
-            .arg(self.dir.join("stillgood.toml"))
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut log = BufReader::new(child.stderr.take().unwrap());
-        let mut seen = String::new();
-        let endpoint = loop {
-            let mut line = String::new();
-            assert!(log.read_line(&mut line).unwrap() > 0, "it ended:\n{seen}");
-            seen.push_str(&line);
-            if let Some((_, rest)) = line.split_once("answering OCSP requests on http://") {
-                break rest.split('/').next().unwrap().parse().unwrap();
-            }
-        };
-        // Its log must not fill the pipe.
-        let log = std::thread::spawn(move || {
-            let mut octets = Vec::new();
-            let _ = log.read_to_end(&mut octets);
-            seen + &String::from_utf8_lossy(&octets)
-        });
-        self.process = Some(Process { child, endpoint, log });
+        self.process = Some(serving::start_logging_to(&self.dir, self.admin, &self.log_file()));
     }
 
-    /// Ends the process as a loss of power would, and gives back its log.
-    pub fn kill(&mut self) -> String {
-        let Some(mut process) = self.process.take() else { return String::new() };
-        process.child.kill().unwrap();
-        process.child.wait().unwrap();
-        process.log.join().unwrap()
+    /// Ends the process as a loss of power would.
+    pub fn kill(&mut self) {
+        // It kills, and does not ask.
+        self.process = None;
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.dir.join("log")
     }
 
     pub fn endpoint(&self) -> SocketAddr {
@@ -112,17 +85,6 @@ impl Fleet {
         ask(self.endpoint(), self.ca(label), n)
     }
 
-    /// A page of the admin listener; empty while nobody listens.
-    pub fn page(&self, path: &str) -> String {
-        let Ok(mut stream) = TcpStream::connect(self.admin) else { return String::new() };
-        let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        let mut text = String::new();
-        if stream.write_all(head.as_bytes()).and_then(|()| stream.read_to_string(&mut text)).is_err() {
-            return String::new();
-        }
-        text
-    }
-
     /// The audit trail so far.
     pub fn audit(&self) -> Vec<AuditEvent> {
         let text = std::fs::read_to_string(self.audit_file()).unwrap_or_default();
@@ -136,8 +98,9 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        let log = self.kill();
+        self.kill();
         if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.log_file()).unwrap_or_default();
             let from = log.char_indices().rev().nth(20_000).map_or(0, |(at, _)| at);
             eprintln!("---- the end of its log ----\n{}", &log[from..]);
         }

@@ -97,7 +97,7 @@ fn command(dir: &Path) -> Command {
 /// The address in the line of the log that says where it listens.
 fn endpoint_of(line: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once("answering OCSP requests on http://")?;
-    rest.split('/').next()?.parse().ok()
+    rest.split_once('/')?.0.parse().ok()
 }
 
 impl Serving {

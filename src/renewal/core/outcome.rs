@@ -201,7 +201,13 @@ impl Core {
         match (failure.scope, failure.kind) {
             (Scope::Item | Scope::Issuer, Kind::Permanent) => self.refused(id, &failure, now),
             (Scope::OwnCredential, Kind::Permanent) if is_credential => self.refused(id, &failure, now),
-            (Scope::Item | Scope::Issuer, _) => self.back_off(id, &failure, now),
+            (Scope::Item | Scope::Issuer, kind) => {
+                // Silence takes a place for as long as a time-out: whoever meets with it time and again lets others go first.
+                if let Some(slot) = self.slots.get_mut(id).filter(|_| was_sent && kind == Kind::Unknown) {
+                    slot.turned_away = slot.turned_away.saturating_add(1);
+                }
+                self.back_off(id, &failure, now);
+            }
             (Scope::OwnCredential, _) if is_credential => self.back_off(id, &failure, now),
             (Scope::Local, _) => {
                 self.back_off(id, &failure, now);

@@ -128,7 +128,8 @@ impl Core {
         let first_word = self.evidence.generation.is_none();
         self.evidence.generation = Some(view.generation);
         self.evidence.synced = Some(view.synced_at);
-        self.evidence.looked = Some(now);
+        // What a former process read is no look of this one.
+        self.evidence.looked = Some(view.synced_at.min(now));
         self.evidence.asking = None;
 
         let mut seen: BTreeSet<SlotId> = view.quarantined.iter().cloned().map(SlotId::Signer).collect();
@@ -183,7 +184,13 @@ impl Core {
         };
         let is_new = !self.slots.contains_key(id);
         let slot = self.slots.entry(id.clone()).or_insert_with(|| Slot::new(now));
-        let mark = Mix::new(0).octets(spec.endpoint.as_str().as_bytes()).octets(spec.profile.as_bytes()).finish();
+        let mark = Mix::new(0)
+            .octets(spec.endpoint.as_str().as_bytes())
+            .octets(spec.profile.as_bytes())
+            .number(spec.validity.as_secs())
+            .number(spec.margin.as_secs())
+            .number(spec.rest)
+            .finish();
         let changed = slot.mark != 0 && slot.mark != mark;
         let back = standing == Standing::Active && slot.standing.is_out();
         if slot.mark != mark {

@@ -110,6 +110,17 @@ fn the_registry_is_looked_at_again_right_before_a_request() {
 }
 
 #[test]
+fn what_was_read_before_a_restart_is_looked_at_again_before_anything_leaves() {
+    let mut s = Service::new(3, 30);
+    s.registry.synced_at = s.now.minus(Duration::from_secs(120));
+    s.registry.generation = 2;
+    s.tell(Event::Registry(s.registry.clone())).unwrap();
+    let actions = s.core.poll(s.now);
+    assert!(actions.contains(&Action::ConfirmActive), "{actions:?}");
+    assert!(actions.iter().all(|a| !matches!(a, Action::Prepare(_) | Action::Submit(_))), "{actions:?}");
+}
+
+#[test]
 fn evidence_from_the_future_is_none() {
     let mut s = Service::new(1, 30);
     s.registry.synced_at = s.now.plus(Duration::from_secs(3_600));

@@ -67,6 +67,7 @@ pub fn spec(n: usize) -> IssuerSpec {
         validity: Duration::from_secs(4 * 86_400),
         margin: Duration::from_secs(86_400),
         needs_approval: false,
+        rest: 0,
     }
 }
 

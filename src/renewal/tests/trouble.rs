@@ -55,6 +55,13 @@ fn a_change_of_its_record_unparks_an_issuer_and_a_change_of_another_does_not() {
     s.run(600);
     assert_eq!(s.asked(&signer(0)), 2);
     assert_eq!(s.log.last().unwrap().1.profile, "another");
+    // Its CA's certificate, the kind of key, a setting.
+    s.change(|issuers| issuers[0].rest = 1);
+    s.run(600);
+    assert_eq!(s.asked(&signer(0)), 3);
+    s.change(|issuers| issuers[0].validity += Duration::from_secs(60));
+    s.run(600);
+    assert_eq!(s.asked(&signer(0)), 4);
 }
 
 #[test]

@@ -130,6 +130,7 @@ fn spec(id: &str, needs_approval: bool) -> IssuerSpec {
         validity: Duration::from_secs(4 * 86_400),
         margin: Duration::from_secs(86_400),
         needs_approval,
+        rest: 0,
     }
 }
 
