@@ -122,3 +122,29 @@ fn what_holds_keys_leaves_no_core_file_and_lets_nobody_look_into_it() {
     use std::os::unix::fs::MetadataExt;
     assert_eq!(std::fs::metadata(format!("/proc/{}/environ", serving.child.id())).unwrap().uid(), 0);
 }
+
+#[test]
+fn an_agent_that_cannot_be_started_is_told_while_everything_is_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let lab = prepare(dir.path(), 50);
+    write_registry(dir.path(), 1, "active");
+    std::fs::create_dir_all(dir.path().join("state/ledger.redb")).unwrap();
+    std::fs::create_dir(dir.path().join("ca-keys")).unwrap();
+    let admin = port();
+    write_config(dir.path(), admin, "[enrolment.lab]\nprotocol = \"local\"\nca_keys = \"ca-keys\"");
+    let serving = start(dir.path(), admin, |_| {});
+    eventually(LIMIT, "served", || serving.said(&lab, 3) == Said::Revoked);
+    eventually(LIMIT, "only the agent is missing", || {
+        let text = serving.readyz();
+        text.contains("503 ") && text.contains("ledger.redb") && !text.contains("issuer ca")
+    });
+    let running = || {
+        serving.admin("/metrics").lines().find(|line| line.starts_with("stillgood_agent_running ")).map(str::to_owned)
+    };
+    assert_eq!(running().as_deref(), Some("stillgood_agent_running 0"));
+    // Where no CA service is wanted any more, nothing is missing.
+    write_config(dir.path(), admin, "");
+    serving.signal("HUP");
+    eventually(LIMIT, "ready", || serving.readyz().contains("200 OK"));
+    assert_eq!(running(), None);
+}

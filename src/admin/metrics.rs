@@ -199,6 +199,10 @@ fn registry(state: &State, e: &mut Exposition) {
     if let Some(agent) = &*state.agent.load() {
         family.sample("", &[("pass", "renewal")], agent.view().last_pass.unix());
     }
+    if let Some(runs) = state.agent_runs() {
+        let help = "1 if the renewal agent runs; left out where the configuration names no CA service.";
+        e.single("stillgood_agent_running", Kind::Gauge, help, u8::from(runs));
+    }
     let is_ready = u8::from(state.not_ready().is_empty());
     let help = "1 if there is an answer for every active issuer, as /readyz says.";
     e.single("stillgood_ready", Kind::Gauge, help, is_ready);

@@ -46,6 +46,7 @@ pub struct State {
     clock: Arc<dyn Clock>,
     started: Timestamp,
     agent: ArcSwapOption<agent::Handle>,
+    agent_fault: ArcSwapOption<String>,
 }
 
 impl State {
@@ -57,8 +58,8 @@ impl State {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let started = clock.now();
-        let agent = ArcSwapOption::empty();
-        State { responder, endpoint: ArcSwap::from_pointee(endpoint), registry, clock, started, agent }
+        let (agent, agent_fault) = (ArcSwapOption::empty(), ArcSwapOption::empty());
+        State { responder, endpoint: ArcSwap::from_pointee(endpoint), registry, clock, started, agent, agent_fault }
     }
 
     /// Shows the counters of another endpoint, after its listeners were replaced.
@@ -66,9 +67,17 @@ impl State {
         self.endpoint.store(Arc::new(stats));
     }
 
-    /// Shows this renewal agent, or none.
-    pub fn set_agent(&self, handle: Option<agent::Handle>) {
+    /// Shows this renewal agent, or none; and why it does not run, where it is wanted and does not.
+    pub fn set_agent(&self, handle: Option<agent::Handle>, fault: Option<&str>) {
         self.agent.store(handle.map(Arc::new));
+        self.agent_fault.store(fault.map(|fault| Arc::new(fault.to_owned())));
+    }
+
+    /// Whether the renewal agent runs; `None`: it is not wanted.
+    fn agent_runs(&self) -> Option<bool> {
+        let agent = self.agent.load();
+        let runs = agent.as_ref().map(|agent| !agent.is_gone());
+        runs.or_else(|| self.agent_fault.load().as_ref().map(|_| false))
     }
 
     /// The renewal agent that is shown.
@@ -90,10 +99,12 @@ impl State {
         if let Some(agent) = &*self.agent.load() {
             let view = agent.view();
             if agent.is_gone() {
-                missing.push("the renewal agent has died; the log says why, and a restart begins it anew".to_owned());
+                missing.push("the renewal agent has died; the log says why, and it is started anew".to_owned());
             } else if view.is_overdue(now) {
                 missing.push(format!("the last pass of the renewal agent was at {}: it is overdue", view.last_pass));
             }
+        } else if let Some(fault) = &*self.agent_fault.load() {
+            missing.push(format!("the renewal agent does not run, and is tried again each minute: {fault}"));
         }
         let registry = self.registry.load();
         match (&registry.generation, &registry.fault) {

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The agent's thread does not answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the renewal agent does not answer: its thread has ended or hangs; the log says why, and a restart begins it anew"
+    "the renewal agent does not answer: its thread has ended or hangs; the log says why; a dead one is started anew within a minute, one that hangs takes a restart"
 )]
 pub struct Gone;
 

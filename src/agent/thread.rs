@@ -88,15 +88,18 @@ impl Agent {
                 let run = AssertUnwindSafe(|| runtime.block_on(driver.run(inbox, asked, stopped)));
                 if let Err(panic) = catch_unwind(run) {
                     let text = panic_text(panic.as_ref());
-                    teller.alarm(format!(
-                        "the renewal agent has died: {text}; signers are used while they last, and a restart begins it anew"
-                    ));
+                    teller.alarm(format!("the renewal agent has died: {text}; signers are used while they last"));
                 }
                 runtime.shutdown_background();
                 let _ = over.send(()); // nobody may be waiting
             })
             .map_err(AgentError::System)?;
         Ok((Agent { thread, stop, ended }, Handle { shared, questions }))
+    }
+
+    /// Whether its thread is over, by itself or by a panic. It can then be started anew on the same ledger.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
     }
 
     /// Ends it: requests on the wire are dropped, and asked again at the next start. Waits no longer than `grace`; `false`: it

@@ -31,6 +31,8 @@ pub(super) struct RenewalAgent {
     registry: registry::Handle,
     running: Option<Running>,
     next_try: Timestamp,
+    /// Why it does not run though it is wanted.
+    fault: Option<String>,
 }
 
 struct Running {
@@ -67,6 +69,7 @@ impl RenewalAgent {
             registry,
             running: None,
             next_try: Timestamp::MIN,
+            fault: None,
         }
     }
 
@@ -80,8 +83,14 @@ impl RenewalAgent {
         self.running.as_ref().map(|running| running.handle.clone())
     }
 
+    /// Why the agent does not run though it is wanted.
+    pub(super) fn fault(&self) -> Option<&str> {
+        self.fault.as_deref()
+    }
+
     /// Starts the agent where it is wanted and does not run, and tells it of the registry as it was last read.
     pub(super) fn follow(&mut self, config: &Config, reading: Option<Reading>) {
+        self.bury();
         self.start(config);
         let Some(running) = &mut self.running else { return };
         let Some(reading) = reading else { return };
@@ -128,15 +137,37 @@ impl RenewalAgent {
     }
 
     fn start(&mut self, config: &Config) {
+        if self.running.is_some() {
+            return;
+        }
+        if config.enrolment.is_empty() {
+            self.fault = None;
+            return;
+        }
         let now = self.clock.now();
-        if self.running.is_some() || config.enrolment.is_empty() || now < self.next_try {
+        if now < self.next_try {
             return;
         }
         self.next_try = now.plus(AGAIN);
         match self.try_to_start(config) {
-            Ok(running) => self.running = Some(running),
-            Err(error) => tracing::error!("signers are not renewed: {error}; it is tried again in a minute"),
+            Ok(running) => {
+                self.running = Some(running);
+                self.fault = None;
+            }
+            Err(error) => {
+                tracing::error!("signers are not renewed: {error}; it is tried again in a minute");
+                self.fault = Some(error);
+            }
         }
+    }
+
+    /// Takes out an agent whose thread has ended by itself; another one is started a minute later.
+    fn bury(&mut self) {
+        let Some(dead) = self.running.take_if(|running| running.agent.has_ended()) else { return };
+        let _ = dead.agent.stop(STOP); // it has ended: only what the thread had is given back
+        tracing::error!("signers are not renewed: the renewal agent has died; it is started anew in a minute");
+        self.fault = Some("it has died; the log says why".to_owned());
+        self.next_try = self.clock.now().plus(AGAIN);
     }
 
     fn try_to_start(&self, config: &Config) -> Result<Running, String> {
@@ -207,5 +238,68 @@ struct Nobody;
 impl Witness for Nobody {
     fn saw(&self, event: &AuditEvent) {
         tracing::debug!(what = event.what.name(), about = %event.about, "{}", event.text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Sync;
+    use crate::responder::ResponderSettings;
+    use crate::time::ManualClock;
+    use std::path::Path;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Instant;
+
+    /// A clock that can be made to kill the agent's thread when it next looks at it.
+    struct Deadly {
+        clock: ManualClock,
+        is_armed: AtomicBool,
+    }
+
+    impl Clock for Deadly {
+        fn now(&self) -> Timestamp {
+            if std::thread::current().name() == Some("agent") && self.is_armed.swap(false, Ordering::SeqCst) {
+                panic!("for the test");
+            }
+            self.clock.now()
+        }
+    }
+
+    #[test]
+    fn an_agent_that_has_died_is_started_anew_a_minute_later() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "state_dir = \"state\"\n[registry]\nsource = \"issuers.json\"\n[enrolment.lab]\nprotocol = \"local\"\nca_keys = \"keys\"\n";
+        let config = Config::parse(text, &dir.path().join("stillgood.toml")).unwrap();
+        crate::store::create_private(&config.state_dir).unwrap();
+        let died = Timestamp::from_unix(1_800_000_000);
+        let clock = Arc::new(Deadly { clock: ManualClock::at(died), is_armed: AtomicBool::new(true) });
+        let responder = Responder::start(ResponderSettings {
+            state_dir: None,
+            presign_workers: 1,
+            background_nice: 0,
+            demand: sync::demand(&config),
+            clock: clock.clone(),
+        });
+        let (_sync, registry) =
+            Sync::start(registry::Settings::of(&config), Path::new(&config.state_dir), clock.clone()).unwrap();
+        let slots = sync::slots(&config.state_dir).unwrap();
+        let mut renewal = RenewalAgent::new(&config, slots, responder, registry, clock.clone());
+        renewal.follow(&config, None);
+        let began = Instant::now();
+        while renewal.fault().is_none() {
+            assert!(began.elapsed() < Duration::from_secs(20), "it is not noticed");
+            std::thread::sleep(Duration::from_millis(5));
+            renewal.follow(&config, None);
+        }
+        assert!(renewal.handle().is_none() && renewal.fault().unwrap().contains("has died"));
+        clock.clock.set(died.plus(AGAIN - Duration::from_secs(1)));
+        renewal.follow(&config, None);
+        assert!(renewal.handle().is_none(), "no sooner");
+        clock.clock.set(died.plus(AGAIN));
+        renewal.follow(&config, None);
+        assert_eq!(renewal.fault(), None);
+        assert!(!renewal.handle().unwrap().is_gone());
+        renewal.stop();
     }
 }

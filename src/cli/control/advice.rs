@@ -11,7 +11,7 @@ pub(super) fn of(status: &Status) -> Vec<Next> {
     registry(status, &mut next);
     if let Some(agent) = &status.agent {
         if agent.overdue {
-            let text = "the renewal agent does not move: its thread hangs or has ended; the log says why, and a restart begins it anew";
+            let text = "the renewal agent does not move: its thread hangs or has ended; the log says why; a dead one is started anew within a minute, one that hangs takes a restart";
             next.push(must(text, None));
         }
         if let Some(fault) = &agent.fault {

@@ -85,7 +85,7 @@ impl Service {
     /// Tells the agent what is known of the registry, and the admin listener of the agent.
     pub(super) fn follow_renewal(&mut self) {
         self.renewal.follow(&self.config, agent::reading(&self.registry.view()));
-        self.admin_state.set_agent(self.renewal.handle());
+        self.admin_state.set_agent(self.renewal.handle(), self.renewal.fault());
     }
 
     /// Takes a changed configuration over as a whole, or not at all.
