@@ -1,9 +1,10 @@
 //! The socket as a file.
 
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 /// What the kernel has room for in a socket's address, without the octet that ends it (`sun_path`, unix(7)).
@@ -114,7 +115,7 @@ fn vacant(path: &Path) -> Result<(), SocketError> {
         }
         Ok(_) => {}
     }
-    match UnixStream::connect(path) {
+    match connect(path) {
         Ok(_) => Err(SocketError::InUse { path: path.to_owned() }),
         // Nobody listens: what a process left that is gone.
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(()),
@@ -125,9 +126,18 @@ fn vacant(path: &Path) -> Result<(), SocketError> {
     }
 }
 
+/// Connects without waiting: where the queue of who listens is full, that is said at once.
+fn connect(path: &Path) -> io::Result<()> {
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    socket.set_nonblocking(true)?;
+    socket.connect(&SockAddr::unix(path)?)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::net::UnixStream;
+    use std::time::{Duration, Instant};
 
     #[test]
     fn only_the_owner_may_open_the_socket() {
@@ -174,5 +184,20 @@ mod tests {
         let path = Path::new("/").join("x".repeat(200));
         let error = Bound::new(&path, 0o600).unwrap_err().to_string();
         assert!(error.contains("201 octets") && error.contains("at most 107"), "{error}");
+    }
+
+    #[test]
+    fn one_who_listens_and_does_not_accept_is_not_waited_for() {
+        let tmp = tempfile::tempdir().unwrap();
+        let path = tmp.path().join("admin.sock");
+        let busy = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        busy.bind(&SockAddr::unix(&path).unwrap()).unwrap();
+        busy.listen(0).unwrap();
+        let _waiting = UnixStream::connect(&path).unwrap(); // the one place in its queue
+        let full = connect(&path).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::WouldBlock, "{full}");
+        let began = Instant::now();
+        assert!(matches!(Bound::new(&path, 0o600), Err(SocketError::InUse { .. })));
+        assert!(began.elapsed() < Duration::from_secs(5));
     }
 }
