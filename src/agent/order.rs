@@ -10,6 +10,7 @@ use crate::signer::{KeyError, KeyKind, files::FileError};
 use crate::time::{Timestamp, monotonic};
 use crate::x509::issue::{ocsp_signer_request, reenrolment_request, signer_name};
 use crate::x509::{Certificate, PublicKeyKind};
+use rustix::io::Errno;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -161,7 +162,7 @@ impl Job {
             Ok((None, _)) => return Ok(Err("the certificate that came is no longer on disk".to_owned())),
             Err(e) => {
                 let failure = failure_of(&e);
-                return if failure.scope == Scope::Local { Err(failure) } else { Ok(Err(failure.text)) };
+                return if failure.kind == Kind::Transient { Err(failure) } else { Ok(Err(failure.text)) };
             }
         };
         Ok(match &self.target {
@@ -205,15 +206,17 @@ fn chain_of(ours: &Certificate, came: &[Vec<u8>]) -> Vec<Vec<u8>> {
     others.take(MAX_CHAIN).cloned().collect()
 }
 
-/// A fault of slots as renewal sees it: the disk is this machine's trouble, what is lost or damaged is the order's.
+/// A fault of slots as renewal sees it: what concerns every slot is this machine's trouble, anything else the order's own.
 pub(super) fn failure_of(error: &SlotError) -> Failure {
     let (scope, kind) = match error {
+        SlotError::File(FileError::Io { source, .. }) if concerns_all(source) => (Scope::Local, Kind::Transient),
         SlotError::File(FileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
             (Scope::Item, Kind::Permanent)
         }
+        // One slot that cannot be used must not hold up the others.
         SlotError::File(FileError::Io { .. } | FileError::Permissions { .. } | FileError::NotAFile(_))
         | SlotError::Name(_)
-        | SlotError::Closed { .. } => (Scope::Local, Kind::Transient),
+        | SlotError::Closed { .. } => (Scope::Item, Kind::Transient),
         SlotError::Generation(KeyError::NoRandomness) => (Scope::Local, Kind::Transient),
         SlotError::Generation(_) => (Scope::Issuer, Kind::Permanent),
         SlotError::File(_)
@@ -225,6 +228,14 @@ pub(super) fn failure_of(error: &SlotError) -> Failure {
         | SlotError::InUse(_) => (Scope::Item, Kind::Permanent),
     };
     Failure::new(scope, kind, &error.to_string())
+}
+
+/// The disk is full, broken or read-only, or the machine or this process has run out of something.
+fn concerns_all(error: &io::Error) -> bool {
+    use io::ErrorKind::{OutOfMemory, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(error.kind(), OutOfMemory | QuotaExceeded | ReadOnlyFilesystem | StorageFull)
+        || matches!(errno, Some(Errno::IO | Errno::MFILE | Errno::NFILE))
 }
 
 fn translated(failure: &enrolment::Failure) -> Failure {
@@ -241,4 +252,33 @@ fn translated(failure: &enrolment::Failure) -> Failure {
         enrolment::Kind::Unknown => Kind::Unknown,
     };
     Failure { retry_after: failure.retry_after, ..Failure::new(scope, kind, failure.message()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_concerns_every_slot_is_this_machines_trouble() {
+        let of = |error: SlotError| {
+            let failure = failure_of(&error);
+            (failure.scope, failure.kind)
+        };
+        let io = |errno: Errno| of(FileError::Io { path: "x".into(), source: errno.into() }.into());
+        for errno in [Errno::NOSPC, Errno::DQUOT, Errno::IO, Errno::ROFS, Errno::MFILE, Errno::NFILE, Errno::NOMEM] {
+            assert_eq!(io(errno), (Scope::Local, Kind::Transient), "{errno}");
+        }
+        for errno in [Errno::ACCESS, Errno::PERM, Errno::NOTDIR, Errno::ISDIR, Errno::LOOP] {
+            assert_eq!(io(errno), (Scope::Item, Kind::Transient), "{errno}");
+        }
+        assert_eq!(io(Errno::NOENT), (Scope::Item, Kind::Permanent));
+        let own = [
+            SlotError::Closed { slot: "x".into(), why: "y".into() },
+            FileError::NotAFile("x".into()).into(),
+            FileError::Permissions { path: "x".into(), mode: 0o644 }.into(),
+        ];
+        for error in own {
+            assert_eq!(of(error), (Scope::Item, Kind::Transient));
+        }
+    }
 }
