@@ -189,6 +189,36 @@ fn a_damaged_ledger_costs_no_signer() {
     eventually("it is renewed", || running.signer("one") != first);
 }
 
+#[test]
+fn a_certificate_that_cannot_be_written_is_not_asked_for_again() {
+    let bench = Bench::new(&["one"]);
+    bench.set("one", Mode::Hang);
+    let running = bench.start();
+    eventually("it is asked for", || !bench.asked("one").is_empty());
+    let [order] = running.slots.slot("one").open_orders().unwrap().try_into().unwrap();
+    // A directory where the certificate is to be written.
+    let in_the_way = bench.path().join(format!("signers/one/{order}.pem.tmp"));
+    std::fs::create_dir(&in_the_way).unwrap();
+    bench.set("one", Mode::Issue);
+    let refusals = || bench.memory.lines().iter().filter(|line| line.contains("directory")).count();
+    for refusal in 1..=3 {
+        eventually("it is tried again", || {
+            bench.advance(HOUR, &running);
+            std::thread::sleep(Duration::from_millis(100));
+            refusals() >= refusal
+        });
+    }
+    let asked = bench.asked("one").len();
+    assert!(running.signer("one").is_none());
+    std::fs::remove_dir(&in_the_way).unwrap();
+    eventually("it is written", || {
+        bench.advance(HOUR, &running);
+        running.signer("one").is_some()
+    });
+    assert_eq!((asked, bench.asked("one").len()), (2, 2), "once in vain, once answered");
+    assert!(bench.memory.told("had come before: nothing was sent"));
+}
+
 /// Two orders on the wire, then an order in the second slot that nobody knows; the keys of these three.
 fn three_orders(bench: &Bench) -> [std::path::PathBuf; 3] {
     ["one", "two"].iter().for_each(|issuer| bench.set(issuer, Mode::Hang));

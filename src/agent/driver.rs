@@ -2,7 +2,7 @@
 
 use super::handle::{CommandError, Question, Shared};
 use super::ledger::Ledger;
-use super::order::{Job, Target};
+use super::order::{Job, Target, Unkept};
 use super::parts::{Look, Parts, Reading, Service, Settings};
 use super::tell::{TallyKey, Teller, about_reach};
 use super::verify::life_of;
@@ -76,6 +76,7 @@ pub(super) struct Driver {
     pub credentials: BTreeMap<EndpointId, super::watch::Seen>,
     /// Looks at our own certificates that are under way.
     pub looking: BTreeSet<EndpointId>,
+    pub unkept: Unkept,
     /// Orders whose files are to be destroyed once the ledger no longer needs them.
     pub spent: Vec<(SlotId, OrderId)>,
     pub started: Timestamp,
@@ -115,6 +116,7 @@ impl Driver {
             tallies: BTreeMap::new(),
             credentials: BTreeMap::new(),
             looking: BTreeSet::new(),
+            unkept: Unkept::default(),
             spent: Vec::new(),
             started: now,
             published: None,
@@ -344,6 +346,7 @@ impl Driver {
                 slot: self.parts.slots.slot(issuer.as_str()),
                 order,
                 margin: self.settings.renewal.margin,
+                unkept: self.unkept.clone(),
             }),
             SlotId::Credential(endpoint) => {
                 let service = self.services.get(endpoint)?;
@@ -352,6 +355,7 @@ impl Driver {
                     slot: self.parts.credentials.slot(endpoint.as_str()),
                     order,
                     margin: service.spec.credential.as_ref()?.margin,
+                    unkept: self.unkept.clone(),
                 })
             }
         }

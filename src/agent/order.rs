@@ -11,14 +11,17 @@ use crate::time::{Timestamp, monotonic};
 use crate::x509::issue::{ocsp_signer_request, reenrolment_request, signer_name};
 use crate::x509::{Certificate, PublicKeyKind};
 use rustix::io::Errno;
+use std::collections::BTreeMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 /// The most certificates of a chain that are kept beside our own credential.
 const MAX_CHAIN: usize = 9;
+/// So many orders may have a certificate that waits for the disk.
+const MAX_UNKEPT: usize = 10_000;
 
 /// What an order is for.
 #[derive(Clone)]
@@ -38,13 +41,42 @@ pub(super) struct Job {
     pub order: String,
     /// What must be left of a certificate, beyond the responses.
     pub margin: Duration,
+    pub unkept: Unkept,
+}
+
+/// Certificates that came and could not be written, with their chains, by order: the CA is not asked for them again.
+#[derive(Clone, Default)]
+pub(super) struct Unkept(Arc<Mutex<BTreeMap<String, Came>>>);
+
+type Came = (Certificate, Vec<Vec<u8>>);
+
+impl Unkept {
+    fn came(&self, order: &str) -> Option<Came> {
+        self.orders().get(order).cloned()
+    }
+
+    /// The order has its certificate on disk, or is over.
+    pub(super) fn forget(&self, order: &str) {
+        self.orders().remove(order);
+    }
+
+    fn put(&self, order: &str, came: Came) {
+        let mut orders = self.orders();
+        if orders.len() < MAX_UNKEPT {
+            orders.insert(order.to_owned(), came);
+        }
+    }
+
+    fn orders(&self) -> MutexGuard<'_, BTreeMap<String, Came>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// What became of a request.
 pub(super) enum Answer {
     /// The certificate is on disk; its serial number.
     Issued(String),
-    /// It was on disk already, and nobody was asked.
+    /// It had come before, and nobody was asked.
     Present(String),
     /// The CA decides later.
     Later { retry_after: Option<Duration>, text: String },
@@ -113,6 +145,11 @@ impl Job {
         {
             return Ok(Answer::Present(kept.serial().to_string()));
         }
+        if let Some(came) = self.unkept.came(&self.order) {
+            let serial = came.0.serial().to_string();
+            self.keep(came)?;
+            return Ok(Answer::Present(serial));
+        }
         let (issuer, purpose, issuer_certificate) = match &self.target {
             Target::Signer(i) => (i.id.to_string(), Purpose::Signer, Some(Arc::new(i.certificate.clone()))),
             Target::Credential(_) => (service.enrolment.endpoint().to_owned(), Purpose::OwnCredential, None),
@@ -142,8 +179,9 @@ impl Job {
                     Target::Signer(_) => Vec::new(),
                     Target::Credential(_) => chain_of(&certificate, &came),
                 };
-                files.keep_certificate(certificate.der(), &chain).map_err(|e| failure_of(&e))?;
-                Ok(Answer::Issued(certificate.serial().to_string()))
+                let serial = certificate.serial().to_string();
+                self.keep((certificate, chain))?;
+                Ok(Answer::Issued(serial))
             }
             Some(Outcome::Waiting { retry_after, handle }) => {
                 let text = handle.map_or_else(String::new, |handle| format!("the CA calls it {handle}"));
@@ -151,6 +189,16 @@ impl Job {
             }
             Some(Outcome::Failed(failure)) => Ok(Answer::Failed(translated(&failure))),
         }
+    }
+
+    /// Writes the certificate that came; if that may succeed later, it is remembered until then.
+    fn keep(&self, came: Came) -> Result<(), Failure> {
+        let kept = self.files().keep_certificate(came.0.der(), &came.1).map_err(|e| failure_of(&e));
+        match &kept {
+            Err(failure) if failure.kind == Kind::Transient => self.unkept.put(&self.order, came),
+            _ => self.unkept.forget(&self.order),
+        }
+        kept
     }
 
     /// Every check of the certificate that came. The inner error is the certificate's, the outer one this machine's.

@@ -246,10 +246,11 @@ impl Driver {
             SlotId::Signer(issuer) => self.parts.slots.slot(issuer.as_str()),
             SlotId::Credential(endpoint) => self.parts.credentials.slot(endpoint.as_str()),
         };
-        let (workers, reports) = (self.workers.clone(), self.reports.clone());
+        let (workers, reports, unkept) = (self.workers.clone(), self.reports.clone(), self.unkept.clone());
         tokio::spawn(async move {
             end(wire).await;
             let id = order.to_string();
+            unkept.forget(&id);
             let done = workers.compute("cancel", SWAP, move || place.cancel(&id)).await;
             match done {
                 Ok(Ok(())) => {}
@@ -296,7 +297,7 @@ fn told(teller: &Teller, request: &Request, answer: Answer) -> Option<(Event, &'
             (Event::Issued { slot, order }, "issued", Outcome::Done, format!("certificate {serial}"))
         }
         Answer::Present(serial) => {
-            let text = format!("certificate {serial} was on disk already: nothing was sent");
+            let text = format!("certificate {serial} had come before: nothing was sent");
             (Event::Issued { slot, order }, "issued", Outcome::Done, text)
         }
         Answer::Later { retry_after, text } => {
