@@ -147,7 +147,12 @@ impl Slot {
             return Ok(());
         }
         let next = view.next.clone().filter(|next| next.order == id);
-        let next = next.ok_or_else(|| SlotError::NotStaged(id.to_owned()))?;
+        let next = match next {
+            Some(next) => next,
+            // It is staged, and could not be read when the slot was opened.
+            None if state.pointer.next.as_deref() == Some(id) => Arc::new(self.0.load(id)?),
+            None => return Err(SlotError::NotStaged(id.to_owned())),
+        };
         let previous = view.current.as_ref().map(|c| Previous { order: c.order.clone(), until: previous_until });
         let pointer = Pointer { current: Some(id.to_owned()), next: None, previous, leaving: Vec::new() };
         self.0.commit(&mut state, pointer)?;

@@ -11,7 +11,7 @@ use crate::time::Timestamp;
 use crate::x509::Certificate;
 use crate::x509::issue::{Attribute, CertificateSpec, certification_request, name};
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::LazyLock;
 
 const END: Timestamp = Timestamp::from_unix(2_000_000_000);
@@ -116,4 +116,24 @@ fn every_step_may_be_repeated() {
     for _ in 0..2 {
         slot.cancel("b").unwrap();
     }
+}
+
+#[test]
+fn a_staged_signer_that_could_not_be_read_becomes_current_once_it_can() {
+    let dir = tempfile::tempdir().unwrap();
+    let slot = open(dir.path()).slot("ca");
+    complete(&slot, "a", 1);
+    slot.stage("a").unwrap();
+    let key = dir.path().join("ca/a.key");
+    let set_mode = |mode| fs::set_permissions(&key, fs::Permissions::from_mode(mode)).unwrap();
+    set_mode(0o644);
+    let (slots, faults) = Slots::open(dir.path()).unwrap();
+    let slot = slots.slot("ca");
+    assert_eq!((faults.len(), places(&slot)), (1, at("", "", "")));
+    let refused = slot.activate("a", END).unwrap_err();
+    assert!(matches!(refused, SlotError::File(crate::signer::files::FileError::Permissions { .. })), "{refused}");
+    assert!(matches!(slot.activate("b", END), Err(SlotError::NotStaged(_))));
+    set_mode(0o600);
+    slot.activate("a", END).unwrap();
+    assert_eq!((places(&slot), slot.version()), (at("a", "", ""), 1));
 }
