@@ -5,6 +5,7 @@
 pub mod control;
 mod exposition;
 mod metrics;
+mod page;
 mod pages;
 mod renewal;
 mod server;
@@ -47,7 +48,12 @@ pub struct State {
     started: Timestamp,
     agent: ArcSwapOption<agent::Handle>,
     agent_fault: ArcSwapOption<String>,
+    report: ArcSwapOption<Report>,
+    meter: page::Meter,
 }
+
+/// Says how everything is; never waits.
+pub type Report = Box<dyn Fn() -> control::Status + Send + Sync>;
 
 impl State {
     /// Shows this responder, these counters and this registry.
@@ -58,8 +64,17 @@ impl State {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let started = clock.now();
-        let (agent, agent_fault) = (ArcSwapOption::empty(), ArcSwapOption::empty());
-        State { responder, endpoint: ArcSwap::from_pointee(endpoint), registry, clock, started, agent, agent_fault }
+        State {
+            responder,
+            endpoint: ArcSwap::from_pointee(endpoint),
+            registry,
+            clock,
+            started,
+            agent: ArcSwapOption::empty(),
+            agent_fault: ArcSwapOption::empty(),
+            report: ArcSwapOption::empty(),
+            meter: page::Meter::default(),
+        }
     }
 
     /// Shows the counters of another endpoint, after its listeners were replaced.
@@ -78,6 +93,11 @@ impl State {
         let agent = self.agent.load();
         let runs = agent.as_ref().map(|agent| !agent.is_gone());
         runs.or_else(|| self.agent_fault.load().as_ref().map(|_| false))
+    }
+
+    /// Makes the status page of this report.
+    pub fn set_report(&self, report: Report) {
+        self.report.store(Some(Arc::new(report)));
     }
 
     /// The renewal agent that is shown.

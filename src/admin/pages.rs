@@ -1,6 +1,6 @@
 //! What each path of the admin listener says.
 
-use super::{State, metrics};
+use super::{State, metrics, page};
 use crate::registry::IssuerId;
 use bytes::Bytes;
 use http::{Method, Response, StatusCode, header};
@@ -10,8 +10,8 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The most issuers of a kind that are named of a change that waits.
 const MAX_NAMED: usize = 1_000;
 
-/// The answer to a request; never waits.
-pub(super) fn answer(state: &State, method: &Method, path: &str) -> Response<Full<Bytes>> {
+/// The answer to a request; never waits. The client `reads_html` if it says so.
+pub(super) fn answer(state: &State, method: &Method, path: &str, reads_html: bool) -> Response<Full<Bytes>> {
     if *method != Method::GET && *method != Method::HEAD {
         let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n".into());
         response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static("GET, HEAD"));
@@ -34,14 +34,38 @@ pub(super) fn answer(state: &State, method: &Method, path: &str) -> Response<Ful
             response
         }
         "/status.json" => json(state),
+        "/status" => status(state),
+        "/" if reads_html => status(state),
         "/" => text(
             StatusCode::OK,
             "stillgood\n\n/healthz      alive?\n/readyz       answers for every issuer? if not, why\n/metrics      for Prometheus\n\
-             /status.json  issuers, signers, sources, faults\n"
+             /status       for people, in a browser\n/status.json  issuers, signers, sources, faults\n"
                 .into(),
         ),
         _ => text(StatusCode::NOT_FOUND, "nothing here; see /\n".into()),
     }
+}
+
+/// The page for people.
+fn status(state: &State) -> Response<Full<Bytes>> {
+    let (code, body) = match &*state.report.load() {
+        Some(report) => {
+            let counted = state.endpoint.load().snapshot();
+            let traffic = page::Traffic::new(&counted, &state.meter, crate::time::monotonic());
+            (StatusCode::OK, page::render(&report(), &traffic))
+        }
+        None => (StatusCode::SERVICE_UNAVAILABLE, page::starting()),
+    };
+    let mut response = text(code, body);
+    for (name, value) in [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, page::POLICY),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::VARY, "accept"),
+    ] {
+        response.headers_mut().insert(name, header::HeaderValue::from_static(value));
+    }
+    response
 }
 
 fn json(state: &State) -> Response<Full<Bytes>> {
@@ -105,5 +129,6 @@ fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
     headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, header::HeaderValue::from_static("nosniff"));
     response
 }

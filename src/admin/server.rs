@@ -92,6 +92,12 @@ pub fn start_on(listener: std::net::TcpListener, state: Arc<State>) -> Result<Ad
     Ok(AdminHandle { address, stop: Some(stop), thread: Some(thread) })
 }
 
+/// A browser says so; a command-line client that takes anything does not.
+fn reads_html(headers: &http::HeaderMap) -> bool {
+    let mut accepted = headers.get_all(http::header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.any(|value| value.to_ascii_lowercase().contains("text/html"))
+}
+
 async fn accept(listener: TcpListener, state: Arc<State>) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
@@ -107,7 +113,8 @@ async fn accept(listener: TcpListener, state: Arc<State>) {
         let state = state.clone();
         tokio::spawn(async move {
             let service = service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
-                let response = pages::answer(&state, request.method(), request.uri().path());
+                let response =
+                    pages::answer(&state, request.method(), request.uri().path(), reads_html(request.headers()));
                 async move { Ok::<_, Infallible>(response) }
             });
             let connection = hyper::server::conn::http1::Builder::new()

@@ -1,6 +1,7 @@
 //! The control socket of a running service.
 
 use super::{AgentError, Desk, Examined, Registries, Renewals};
+use crate::admin;
 use crate::admin::control::{AgentReport, ControlHandle, Quarantine, RegistryReport, SocketError, start};
 use crate::agent::{self, CommandError, Gone, Reading, view_of};
 use crate::audit::Trail;
@@ -26,6 +27,8 @@ pub(in crate::cli) struct Parts {
     pub(in crate::cli) responder: Responder,
     pub(in crate::cli) trail: Option<Arc<Trail>>,
     pub(in crate::cli) clock: Arc<dyn Clock>,
+    /// Shows in a browser what operators are answered.
+    pub(in crate::cli) page: Arc<admin::State>,
 }
 
 /// Opens the socket that the configuration names, and answers operators on it.
@@ -34,15 +37,18 @@ pub(in crate::cli) fn open(parts: Parts) -> Result<ControlHandle, SocketError> {
     let responder = parts.responder;
     let started = parts.clock.now();
     let registry = Followed { handle: parts.registry, config: parts.config, clock: parts.clock.clone() };
-    let desk = Desk {
+    let desk = Arc::new(Desk {
         agent: parts.agent,
         registry,
         served: Box::new(move || (responder.reports(), responder.presign_stats())),
         trail: parts.trail,
         clock: parts.clock,
         started,
-    };
-    let handle = start(&admin.socket, admin.socket_mode, Arc::new(desk))?;
+    });
+    // Whether the socket can be had or not.
+    let shown = desk.clone();
+    parts.page.set_report(Box::new(move || shown.picture()));
+    let handle = start(&admin.socket, admin.socket_mode, desk)?;
     tracing::info!("operators are answered on {}", admin.socket.display());
     Ok(handle)
 }

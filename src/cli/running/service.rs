@@ -56,13 +56,15 @@ impl Service {
             self.control = Some(wire::open(Parts {
                 config: self.shared.clone(),
                 agent: Box::new({
-                    let admin = self.admin_state.clone();
-                    move || admin.agent()
+                    // The page holds whoever asks.
+                    let admin = Arc::downgrade(&self.admin_state);
+                    move || admin.upgrade().and_then(|admin| admin.agent())
                 }),
                 registry: self.registry.handle(),
                 responder: self.responder.clone(),
                 trail: self.renewal.trail(),
                 clock: self.clock.clone(),
+                page: self.admin_state.clone(),
             })?);
         }
         Ok(())
