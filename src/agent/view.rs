@@ -14,8 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct AgentView {
     /// When the agent was started.
     pub started: Timestamp,
-    /// When it last completed a pass; it makes one at least every [`AgentView::PASS`] seconds. When this is long ago, it
-    /// hangs or is dead.
+    /// When it last completed a pass; it makes one every few seconds. When this is long ago, it hangs or is dead.
     pub last_pass: Timestamp,
     /// How much of what there is it could look at in that pass.
     pub coverage: Coverage,
