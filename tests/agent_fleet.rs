@@ -133,9 +133,14 @@ fn of_two_hundred_issuers_twenty_fail_in_every_way_and_the_others_are_renewed_on
         log.len(),
         fleet.est.most_open()
     );
-    // The requests of a second leave together: a window of a second may hold those of two, and some that came late.
-    assert!(second <= 3 * RATE, "{second} requests within a second, and what was late");
-    assert!(ten <= 11 * RATE, "{ten} requests within ten seconds");
+    // By the agent's own clock, to the second: the requests of a second leave together, and one second's may be made up for.
+    let left: Vec<i64> =
+        fleet.audit().iter().filter(|event| event.what == What::Request).map(|event| event.at.unix()).collect();
+    let most = left.iter().map(|from| left.iter().filter(|at| (*from..*from + 10).contains(*at)).count()).max();
+    assert!(most.unwrap_or(0) <= 11 * RATE, "{most:?} requests left within ten seconds");
+    // At the CA, where on a loaded machine some come late.
+    assert!(second <= 4 * RATE, "{second} requests within a second");
+    assert!(ten <= 14 * RATE, "{ten} requests within ten seconds");
     assert!(fleet.est.most_open() <= MAX_IN_FLIGHT, "{} connections", fleet.est.most_open());
     for (label, (mode, may_help)) in &failing {
         let asked = log[before..].iter().filter(|l| l.label == **label).count();
