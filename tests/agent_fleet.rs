@@ -29,7 +29,7 @@ fn failures() -> Vec<(Mode, bool)> {
         (Mode::Life(Duration::from_secs(30)), permanent),
         (Mode::Status(400, ""), permanent),
         (Mode::Status(403, ""), permanent),
-        (Mode::Redirect, permanent),
+        (Mode::Redirect, transient),
         (Mode::Garbage, transient),
         (Mode::Html, transient),
         (Mode::Empty, transient),

@@ -24,7 +24,8 @@ fn metrics(text: &str) -> BTreeSet<&str> {
 fn exported() -> BTreeSet<String> {
     let mut code = String::new();
     collect(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/admin"), &mut code);
-    let literals = code.split('"').skip(1).step_by(2);
+    // What stands between two quotes, wherever a literal begins: a character literal may be a quote itself.
+    let literals = code.match_indices('"').filter_map(|(at, _)| code[at + 1..].split_once('"').map(|(text, _)| text));
     let is_name = |text: &str| text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     let is_metric = |text: &&str| (text.starts_with("stillgood_") || text.starts_with("process_")) && is_name(text);
     literals.filter(is_metric).map(str::to_owned).collect()
