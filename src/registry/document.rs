@@ -1,7 +1,7 @@
 //! The whole document: JSON in, records and quarantine out; then the certificates.
 
 use super::record::{self, Content, Live, Record, RecordRules};
-use super::{Generation, Issuer, IssuerId, Quarantined, SignerSource, State, Tombstone, TombstoneCause};
+use super::{Generation, Issuer, IssuerId, KeyDigest, Quarantined, SignerSource, State, Tombstone, TombstoneCause};
 use crate::config::document::{Collector, Members, Node};
 use crate::config::{Fault, Faults, Lines, Position};
 use crate::ocsp::{HashAlgorithm, IssuerHashes};
@@ -114,16 +114,32 @@ impl Document {
 
     /// Reads the issuer certificates by `read` and makes the generation. A record whose certificate cannot be read or is
     /// not a CA's is quarantined.
-    pub fn resolve(mut self, read: &mut dyn FnMut(&Path) -> io::Result<Vec<u8>>) -> Generation {
+    pub fn resolve(self, read: &mut dyn FnMut(&Path) -> io::Result<Vec<u8>>) -> Generation {
+        self.resolve_after(read, &|_, _| None)
+    }
+
+    /// The same after what has been: a live record of which `buried` says why its CA key must not come back under that id is
+    /// quarantined.
+    pub(super) fn resolve_after(
+        mut self,
+        read: &mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
+        buried: &dyn Fn(&IssuerId, KeyDigest) -> Option<String>,
+    ) -> Generation {
         let mut issuers: Vec<Arc<Issuer>> = Vec::new();
         let mut tombstones = Vec::new();
         let mut notes = Vec::new();
         let mut keys: HashMap<IssuerHashes, IssuerId> = HashMap::new();
         for (index, record) in std::mem::take(&mut self.records) {
             let Record { id, at, content, notes: own } = record;
-            let Content::Live(live) = content else {
-                tombstones.push(Tombstone { id, cause: TombstoneCause::Retired, generation: self.number });
-                continue;
+            let live = match content {
+                Content::Live(live) => live,
+                Content::Retired(file) => {
+                    // It may be gone: nothing is done with it any more.
+                    let key = file.and_then(|file| ca_certificate(&file, read).ok()).map(|c| KeyDigest::of(&c));
+                    let (cause, generation) = (TombstoneCause::Retired, self.number);
+                    tombstones.push(Tombstone { id, cause, generation, key });
+                    continue;
+                }
             };
             let Live { state, certificate: file, certificate_at, signer_source, status, signer, response, approval } =
                 *live;
@@ -135,6 +151,11 @@ impl Document {
                     continue;
                 }
             };
+            if let Some(why) = buried(&id, KeyDigest::of(&certificate)) {
+                let text = format!("{id}.certificate: {}: {why}", file.display());
+                self.quarantine(Some(id), index, vec![Fault::at(&self.file, certificate_at, text)]);
+                continue;
+            }
             notes.extend(own);
             match keys.entry(certificate.issuer_hashes(HashAlgorithm::Sha256)) {
                 std::collections::hash_map::Entry::Occupied(first) => {
@@ -174,7 +195,7 @@ impl Document {
     /// Of each sound record: its id, its state, and where its signer comes from (nowhere, if it is retired).
     pub(super) fn said(&self) -> impl Iterator<Item = (&IssuerId, State, Option<&SignerSource>)> {
         self.records.iter().map(|(_, record)| match &record.content {
-            Content::Retired => (&record.id, State::Retired, None),
+            Content::Retired(_) => (&record.id, State::Retired, None),
             Content::Live(live) => (&record.id, live.state, Some(&live.signer_source)),
         })
     }

@@ -3,13 +3,12 @@
 mod before;
 
 use super::document::Document;
-use super::memory::{HeldNote, Memory, Synced, Vault, read_bounded};
+use super::memory::{HeldNote, Memory, Synced, Vault};
 use super::{Generation, Guard, Impact, Issuer, IssuerId, RecordRules, State};
 use crate::config::{Fault, Faults};
 use crate::time::Timestamp;
-use crate::x509::Certificate;
 use data_encoding::HEXLOWER;
-use ring::digest::{Context, SHA256, digest};
+use ring::digest::{SHA256, digest};
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -259,7 +258,7 @@ impl Follower {
             return Err(Fault::of_file(&self.name, why).into());
         }
         let ids = document.ids();
-        let (generation, fingerprint) = resolve(document, bytes);
+        let (generation, fingerprint) = self.resolve(document, bytes);
         match self.impact_to_hold(&generation, digest) {
             None => Ok(self.take(generation, &ids, fingerprint, bytes, digest)),
             Some(impact) => {
@@ -359,7 +358,7 @@ impl Follower {
         let bytes = Arc::clone(&current.document);
         let Ok(document) = Document::parse(&bytes, &self.name, &self.rules) else { return Change::None };
         let ids = document.ids();
-        let (generation, fingerprint) = resolve(document, &bytes);
+        let (generation, fingerprint) = self.resolve(document, &bytes);
         self.take(generation, &ids, fingerprint, &bytes, &sha256(&bytes))
     }
 
@@ -434,25 +433,6 @@ impl Follower {
 
 fn sha256(bytes: &[u8]) -> String {
     HEXLOWER.encode(digest(&SHA256, bytes).as_ref())
-}
-
-/// Reads the certificates; also the digest of all that was read.
-fn resolve(document: Document, bytes: &[u8]) -> (Generation, [u8; 32]) {
-    let mut context = Context::new(&SHA256);
-    context.update(bytes);
-    let generation = document.resolve(&mut |path| {
-        let read = read_bounded(path, Certificate::MAX_LEN * 2);
-        // Content and failure are kept apart, and so are neighbours.
-        let seen = read.as_ref().map_or_else(|e| digest(&SHA256, e.to_string().as_bytes()), |b| digest(&SHA256, b));
-        context.update(&[u8::from(read.is_ok())]);
-        context.update(seen.as_ref());
-        read
-    });
-    let mut fingerprint = [0; 32];
-    for (to, from) in fingerprint.iter_mut().zip(context.finish().as_ref()) {
-        *to = *from;
-    }
-    (generation, fingerprint)
 }
 
 #[cfg(test)]

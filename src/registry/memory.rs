@@ -5,7 +5,7 @@
 //! source last said so. A document goes before the memory of it, so that after a crash between the two the memory is at
 //! most one generation old and the document says so.
 
-use super::{IssuerId, Tombstone, TombstoneCause};
+use super::{IssuerId, KeyDigest, Tombstone, TombstoneCause};
 use crate::time::Timestamp;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
@@ -85,6 +85,8 @@ struct StoredTombstone {
     id: String,
     cause: TombstoneCause,
     generation: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    key: Option<KeyDigest>,
 }
 
 /// The directory of these files.
@@ -132,7 +134,7 @@ impl Vault {
         let stored: Stored = serde_json::from_slice(&bytes)?;
         let id = |text: &String| IssuerId::new(text).map_err(io::Error::other);
         let tombstone = |t: &StoredTombstone| {
-            Ok::<_, io::Error>(Tombstone { id: id(&t.id)?, cause: t.cause, generation: t.generation })
+            Ok::<_, io::Error>(Tombstone { id: id(&t.id)?, cause: t.cause, generation: t.generation, key: t.key })
         };
         Ok(Some(Memory {
             generation: stored.generation,
@@ -181,7 +183,7 @@ impl Vault {
             tombstones: memory
                 .tombstones
                 .iter()
-                .map(|t| StoredTombstone { id: t.id.to_string(), cause: t.cause, generation: t.generation })
+                .map(|t| StoredTombstone { id: t.id.to_string(), cause: t.cause, generation: t.generation, key: t.key })
                 .collect(),
             held: memory.held.clone(),
         };

@@ -13,7 +13,9 @@
 //! * unusable: quarantined. If the issuer was served before, it is served on as the last good record says, until a restart,
 //!   and not renewed (see [`Follower`]);
 //! * a tombstone whose id comes back as active or disabled is used again, and that is noted: the document is the word of
-//!   the operator, and it says so positively.
+//!   the operator, and it says so positively;
+//! * a record that brings the CA key of a retired issuer back under another id is quarantined, unless it was served beside it
+//!   before: an issuer is a key, not a name, and that one was given up on purpose.
 
 mod document;
 mod follower;
@@ -32,6 +34,8 @@ pub use sync::{Handle, Looked, Looks, Settings, Sync, View};
 
 use crate::config::{Approval, Fault, Position, Response, Signer};
 use crate::x509::Certificate;
+use data_encoding::HEXLOWER;
+use ring::digest::{SHA256, digest};
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -182,6 +186,47 @@ pub struct Tombstone {
     pub cause: TombstoneCause,
     /// The generation in which it was first seen gone.
     pub generation: u64,
+    /// Which CA key it was, where that is known: an issuer is a key, not a name.
+    pub key: Option<KeyDigest>,
+}
+
+/// SHA-256 of a CA's SubjectPublicKeyInfo, in hexadecimal where it is written.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyDigest([u8; 32]);
+
+impl KeyDigest {
+    /// That of the key in a certificate.
+    pub fn of(certificate: &Certificate) -> Self {
+        let mut octets = [0; 32];
+        octets.iter_mut().zip(digest(&SHA256, certificate.spki_der()).as_ref()).for_each(|(to, from)| *to = *from);
+        KeyDigest(octets)
+    }
+}
+
+impl fmt::Display for KeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&HEXLOWER.encode(&self.0))
+    }
+}
+
+impl fmt::Debug for KeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl serde::Serialize for KeyDigest {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> serde::Deserialize<'de> for KeyDigest {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(deserializer)?;
+        let octets = HEXLOWER.decode(text.as_bytes()).ok().and_then(|octets| octets.try_into().ok());
+        octets.map(KeyDigest).ok_or_else(|| serde::de::Error::custom("a SHA-256 digest has 64 hexadecimal digits"))
+    }
 }
 
 /// A record that cannot be used, with everything that is wrong with it.

@@ -53,7 +53,8 @@ pub(super) struct Record {
 
 #[derive(Clone, Debug)]
 pub(super) enum Content {
-    Retired,
+    /// The CA certificate, where one is named still.
+    Retired(Option<PathBuf>),
     Live(Box<Live>),
 }
 
@@ -107,7 +108,7 @@ pub(super) fn read(node: &Node, file: &Path, rules: &RecordRules) -> Result<Reco
     s.finish(out);
 
     let content = match (state, certificate, source) {
-        (Some(State::Retired), ..) => Some(Content::Retired),
+        (Some(State::Retired), certificate, _) => Some(Content::Retired(certificate)),
         (Some(state), Some(certificate), Some(signer_source)) => {
             let live = Live { state, certificate, certificate_at, signer_source, status, signer, response, approval };
             Some(Content::Live(Box::new(live)))
