@@ -101,6 +101,67 @@ fn a_certificate_that_a_client_would_not_accept_parks_the_issuer_and_the_signer_
     assert!(bench.memory.told("\"who\":\"alice\"") && bench.memory.told("the CA was put right"));
 }
 
+/// Another key under the name of the lab's CA.
+fn rekeyed() -> stillgood::x509::Certificate {
+    use stillgood::x509::issue::{Attribute, CertificateSpec, name};
+    let (key, _) = stillgood::signer::SigningKey::generate(stillgood::signer::KeyKind::EcdsaP256).unwrap();
+    let serial = stillgood::ocsp::Serial::from_unsigned(&[2]).unwrap();
+    let subject = name(&[(Attribute::CommonName, "Lab")]);
+    let spec = CertificateSpec::ca(subject, key.spki_der(), serial, START.minus(DAY), START.plus(3650 * DAY));
+    spec.issue(&key).unwrap()
+}
+
+#[test]
+fn a_ca_that_has_another_key_is_asked_for_a_signer_at_once() {
+    let bench = Bench::new(&["one", "two"]);
+    let mut running = bench.start();
+    eventually("both have signers", || running.signer("one").is_some() && running.signer("two").is_some());
+    let same = generation(2, &["one", "two"], &bench.lab.ca, "");
+    bench.current.0.lock().unwrap().generation = same;
+    bench.advance(HOUR, &running);
+    let renewed = generation(3, &["one", "two"], &rekeyed(), "");
+    bench.current.0.lock().unwrap().generation = renewed;
+    bench.advance(HOUR, &running);
+    // The lab has its old key still, so what comes does not pass; that it is asked is what matters here.
+    eventually("it is parked", || running.reasons("one").contains("parked"));
+    assert_eq!((bench.asked("one").len(), bench.asked("two").len()), (2, 2));
+    running.stop();
+    let restarted = bench.start();
+    eventually("a restart finds the same", || restarted.reasons("one").contains("parked"));
+    assert_eq!(bench.asked("one").len(), 2);
+}
+
+#[test]
+fn another_password_ends_a_refusal_of_ours_without_an_operator() {
+    let bench = Bench::new(&["one"]);
+    std::fs::write(&bench.lab.secret, "wrong").unwrap();
+    bench.set("one", Mode::Unproven);
+    let running = bench.start();
+    eventually("it is refused", || running.reasons("one").contains("who are you?"));
+    let asked = bench.asked("one").len();
+    bench.advance(HOUR, &running);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(bench.asked("one").len(), asked, "the same is not shown again");
+    bench.set("one", Mode::Issue);
+    std::fs::write(&bench.lab.secret, "right, and longer").unwrap();
+    eventually("it is asked with the new one", || running.signer("one").is_some());
+}
+
+#[test]
+fn a_certificate_of_another_ca_key_is_not_activated_by_an_approval() {
+    let approval = r#", "approval": "required""#;
+    let bench = Bench::new(&["one"]);
+    bench.current.0.lock().unwrap().generation = generation(2, &["one"], &bench.lab.ca, approval);
+    let running = bench.start();
+    eventually("it waits for an approval", || running.slots.slot("one").next().is_some());
+    bench.current.0.lock().unwrap().generation = generation(3, &["one"], &rekeyed(), approval);
+    bench.advance(HOUR, &running);
+    let approve = Command::Approve { slot: slot("one") };
+    running.wait(running.handle.command(approve, "alice".into(), "looks good".into())).unwrap();
+    eventually("it is told", || bench.memory.told("\"activated\"") && running.reasons("one").contains("signature"));
+    assert_eq!(running.signer("one"), None);
+}
+
 #[test]
 fn a_ca_whose_certificates_are_always_due_is_stopped_by_the_governor() {
     let bench = Bench::new(&["one"]);

@@ -5,17 +5,18 @@ use super::ledger::Ledger;
 use super::order::{Job, Target, Unkept};
 use super::parts::{Look, Parts, Reading, Service, Settings};
 use super::tell::{TallyKey, Teller, about_reach};
-use super::verify::life_of;
+use super::verify::{life_of, may_sign};
 use super::view::{AgentView, view_of};
 use super::work::Workers;
 use crate::audit::{AuditEvent, Outcome, What};
+use crate::https::Stamp;
 use crate::registry::{Issuer, IssuerId};
 use crate::renewal::{
-    Command, Core, EndpointId, Event, Failure, Ignored, Kind, OrderId, Reach, Record, Scope, SlotId, Step,
+    Command, Core, EndpointId, Event, Failure, Ignored, Kind, OrderId, Reach, Record, Scope, SignerLife, SlotId, Step,
 };
 use crate::time::{Timestamp, monotonic};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
@@ -24,19 +25,27 @@ use tokio::task::JoinHandle;
 const REPORTS: usize = 256;
 /// Reports that are taken in one pass.
 const BATCH: usize = 256;
+/// How long the first reading of the registry is waited for.
+const FIRST_READING: Duration = Duration::from_secs(10);
+/// Checking a signer that is in use.
+const CHECK: Duration = Duration::from_secs(30);
 /// What changes in quick succession is published once in so long.
-const PUBLISH: Duration = Duration::from_millis(100);
+pub(super) const PUBLISH: Duration = Duration::from_millis(100);
 
 /// What a piece of work says when it is done.
 pub(super) enum Report {
     /// Of an order.
     Step(Event),
     /// Of a request: it no longer takes a place on the wire.
-    Answer { event: Event, tally: TallyKey },
+    Answer { event: Event, tally: Option<TallyKey> },
     /// Of a look at the registry.
     Looked(Look),
     /// Of our own certificate: what it is, and why it cannot be used now.
     Credential { endpoint: EndpointId, seen: super::watch::Seen },
+    /// Of the signer in use, which came of this order.
+    Signer { slot: SlotId, of: String, life: Option<SignerLife> },
+    /// Of the file of a password or shared key.
+    Secret { endpoint: EndpointId, stamp: Option<Stamp> },
     /// An order is over and its files are gone.
     Cleaned,
 }
@@ -74,13 +83,19 @@ pub(super) struct Driver {
     pub ledger_fault: Option<String>,
     pub tallies: BTreeMap<TallyKey, u64>,
     pub credentials: BTreeMap<EndpointId, super::watch::Seen>,
-    /// Looks at our own certificates that are under way.
-    pub looking: BTreeSet<EndpointId>,
+    /// The passwords and shared keys by which we prove ourselves, as they were seen last.
+    pub secrets: BTreeMap<EndpointId, Option<Stamp>>,
+    /// Looks at what we prove ourselves by, whose threads have not ended.
+    pub looking: BTreeMap<EndpointId, Weak<()>>,
     pub unkept: Unkept,
     /// Orders whose files are to be destroyed once the ledger no longer needs them.
     pub spent: Vec<(SlotId, OrderId)>,
     pub started: Timestamp,
+    /// When the picture of everything was last published, and whether it has changed since.
     pub published: Option<Instant>,
+    pub is_dirty: bool,
+    /// When the work beside the core's was last done.
+    pub housekept: Option<Instant>,
     pub retired: Timestamp,
 }
 
@@ -115,11 +130,14 @@ impl Driver {
             ledger_fault: None,
             tallies: BTreeMap::new(),
             credentials: BTreeMap::new(),
-            looking: BTreeSet::new(),
+            secrets: BTreeMap::new(),
+            looking: BTreeMap::new(),
             unkept: Unkept::default(),
             spent: Vec::new(),
             started: now,
             published: None,
+            is_dirty: true,
+            housekept: None,
             retired: now,
             parts,
         };
@@ -133,13 +151,17 @@ impl Driver {
         mut questions: mpsc::Receiver<Question>,
         mut stop: oneshot::Receiver<()>,
     ) {
-        self.look_at_credentials();
+        let began = monotonic();
         loop {
             let now = self.teller.now();
             if let Some(reading) = self.shared.take_registry() {
                 self.registry(reading);
             }
-            self.pass(now);
+            // What orders are for is in the registry: before it has been read, none could go on. One that cannot be read must
+            // not hold up our own credentials.
+            if self.reading.is_some() || monotonic().saturating_duration_since(began) >= FIRST_READING {
+                self.pass(now);
+            }
             self.housekeeping(now);
             let rest = self.rest(now);
             tokio::select! {
@@ -174,7 +196,7 @@ impl Driver {
     pub(super) fn pass(&mut self, now: Timestamp) {
         let actions = self.core.poll(now);
         if !actions.is_empty() {
-            self.published = None;
+            self.is_dirty = true;
         }
         self.carry_out(actions);
     }
@@ -184,13 +206,13 @@ impl Driver {
         let rest = self.core.next_wakeup(now).map_or(pass, |at| at.since(now).min(pass));
         // What was just carried out may have failed at once; the core spaces its attempts, this spaces ours.
         let rest = rest.max(Duration::from_millis(20));
-        if self.published.is_none() { rest.min(PUBLISH) } else { rest }
+        if self.is_dirty { rest.min(PUBLISH) } else { rest }
     }
 
     /// Tells the core; what it ignores came too late and is no fault.
     pub(super) fn tell(&mut self, event: Event) {
         let now = self.teller.now();
-        self.published = None;
+        self.is_dirty = true;
         if let Err(ignored) = self.core.handle(event, now) {
             match ignored {
                 Ignored::TooManySlots { .. } => self.teller.alarm(ignored.to_string()),
@@ -211,15 +233,27 @@ impl Driver {
                 {
                     self.wires.remove(slot);
                 }
-                *self.tallies.entry(tally).or_default() += 1;
+                if let Some(tally) = tally {
+                    *self.tallies.entry(tally).or_default() += 1;
+                }
                 self.tell(event);
             }
+            Report::Signer { slot, of, life } => match &slot {
+                // It may have been replaced meanwhile.
+                SlotId::Signer(id)
+                    if self.parts.slots.slot(id.as_str()).current().is_none_or(|current| current.order != of) =>
+                {
+                    self.tell_signer(slot);
+                }
+                _ => self.tell(Event::Signer { slot, life }),
+            },
             Report::Looked(Look::Read(reading)) => self.registry(reading),
             Report::Looked(Look::Nothing(why)) => {
                 tracing::warn!("the registry could not be looked at before a request, which waits: {why}");
                 self.tell(Event::NotConfirmed);
             }
             Report::Credential { endpoint, seen } => self.credential_seen(endpoint, seen),
+            Report::Secret { endpoint, stamp } => self.secret_seen(endpoint, stamp),
             Report::Cleaned => {}
         }
     }
@@ -236,7 +270,14 @@ impl Driver {
         let generation = reading.generation.clone();
         let enrolled: BTreeSet<&IssuerId> = view.issuers.iter().map(|i| &i.id).collect();
         for issuer in generation.issuers.iter().filter(|issuer| enrolled.contains(&issuer.id)) {
-            self.issuers.insert(issuer.id.clone(), issuer.clone());
+            let before = self.issuers.insert(issuer.id.clone(), issuer.clone());
+            // Another CA key or profile under the same name: whether its signer may sign has to be asked again.
+            if before.is_some_and(|before| {
+                before.certificate.der() != issuer.certificate.der()
+                    || before.response.profile != issuer.response.profile
+            }) {
+                self.told.remove(&SlotId::Signer(issuer.id.clone()));
+            }
         }
         let slots: Vec<SlotId> = view.issuers.iter().map(|i| SlotId::Signer(i.id.clone())).collect();
         let is_first = self.reading.is_none();
@@ -252,11 +293,34 @@ impl Driver {
         }
     }
 
+    /// Tells the core of the signer in use. One that may not sign for this issuer (any more), because the CA has another key or
+    /// the profile forbids it, is none.
     fn tell_signer(&mut self, slot: SlotId) {
-        let SlotId::Signer(issuer) = &slot else { return };
-        let life = self.parts.slots.slot(issuer.as_str()).current().map(|current| life_of(&current.certificate));
+        let SlotId::Signer(id) = &slot else { return };
         self.told.insert(slot.clone());
-        self.tell(Event::Signer { slot, life });
+        let (Some(current), Some(issuer)) = (self.parts.slots.slot(id.as_str()).current(), self.issuers.get(id)) else {
+            self.tell(Event::Signer { slot, life: None });
+            return;
+        };
+        let (issuer, workers, reports) = (issuer.clone(), self.workers.clone(), self.reports.clone());
+        let of = current.order.clone();
+        tokio::spawn(async move {
+            let life = Some(life_of(&current.certificate));
+            let may_sign = workers.compute("signer", CHECK, move || may_sign(&issuer, &current)).await;
+            let life = match may_sign {
+                Ok(Ok(())) => life,
+                Ok(Err(why)) => {
+                    tracing::error!("{slot}: the signer in use cannot sign for it, so another is ordered: {why}");
+                    None
+                }
+                // It has passed before; that our own code fails now says nothing of it.
+                Err(fault) => {
+                    tracing::error!("{slot}: the signer in use was not checked: {fault}");
+                    life
+                }
+            };
+            let _ = reports.send(Report::Signer { slot, of, life }).await;
+        });
     }
 
     fn answer(&mut self, question: Question) {
@@ -365,6 +429,7 @@ impl Driver {
         self.shared.snapshot.store(Arc::new(self.core.snapshot(now)));
         self.shared.view.store(Arc::new(self.view(now)));
         self.published = Some(monotonic());
+        self.is_dirty = false;
     }
 }
 

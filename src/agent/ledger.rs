@@ -279,6 +279,8 @@ fn open(path: &Path) -> Result<Database, Opening> {
         {
             Opening::Failed(e.to_string())
         }
+        // Nothing is wrong with the file: a program of another version would read it.
+        e @ (DatabaseError::UpgradeRequired(_) | DatabaseError::RepairAborted) => Opening::Failed(e.to_string()),
         e => Opening::Damaged(e.to_string()),
     })
 }

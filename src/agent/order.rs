@@ -2,11 +2,11 @@
 
 use super::parts::{Service, Trial};
 use super::verify;
-use crate::enrolment::{self, ClientCredential, Outcome, Purpose, accept};
+use crate::enrolment::{self, ClientCredential, CredentialError, Outcome, Purpose, accept};
 use crate::registry::Issuer;
 use crate::renewal::{Failure, Kind, Scope, SignerLife};
 use crate::signer::slots::{OrderFiles, Slot, SlotError};
-use crate::signer::{KeyError, KeyKind, files::FileError};
+use crate::signer::{KeyError, KeyKind, check, files::FileError};
 use crate::time::{Timestamp, monotonic};
 use crate::x509::issue::{ocsp_signer_request, reenrolment_request, signer_name};
 use crate::x509::{Certificate, PublicKeyKind};
@@ -235,16 +235,40 @@ impl Job {
     pub(super) fn activate(&self, now: Timestamp) -> Result<(), Failure> {
         match &self.target {
             Target::Signer(issuer) => {
+                self.still_fits(issuer, now)?;
                 let until = now.plus(issuer.response.validity);
                 self.slot.activate(&self.order, until).map_err(|e| failure_of(&e))
             }
             Target::Credential(credential) => {
                 let (certificate, key) = self.files().export().map_err(|e| failure_of(&e))?;
-                credential
-                    .install(&certificate, &key)
-                    .map_err(|e| Failure::new(Scope::Local, Kind::Transient, &e.to_string()))
+                // A directory that we may not write into is no trouble of the other slots.
+                credential.install(&certificate, &key).map_err(|e| {
+                    let errno = match &e {
+                        CredentialError::NotKept { errno, .. } => *errno,
+                        _ => None,
+                    };
+                    let everywhere = errno.is_some_and(|errno| concerns_all(&io::Error::from_raw_os_error(errno)));
+                    // A directory that is read-only for us (as under a hardened unit) is no broken disk.
+                    let scope = if everywhere && errno != Some(Errno::ROFS.raw_os_error()) {
+                        Scope::Local
+                    } else {
+                        Scope::Item
+                    };
+                    Failure::new(scope, Kind::Transient, &e.to_string())
+                })
             }
         }
+    }
+
+    /// It may have waited, for an approval or with the process: the CA may have another key by now, or its own time be over.
+    fn still_fits(&self, issuer: &Issuer, now: Timestamp) -> Result<(), Failure> {
+        let failed = |text: &str| Failure::new(Scope::Item, Kind::Permanent, text);
+        let files = self.files();
+        let certificate = files.certificate().map_err(|e| failure_of(&e))?;
+        let certificate = certificate.ok_or_else(|| failed("its certificate is no longer on disk"))?;
+        let key = files.key().map_err(|e| failure_of(&e))?;
+        let profile = issuer.response.profile;
+        check(&issuer.certificate, &certificate, &key, profile, now).map(drop).map_err(|e| failed(&e.to_string()))
     }
 }
 

@@ -25,7 +25,7 @@ const DROP: Duration = Duration::from_secs(5);
 impl Driver {
     /// Carries out what the core wants done. Where the ledger cannot be written, nothing that relies on it is done.
     pub(super) fn carry_out(&mut self, actions: Vec<Action>) {
-        let mut is_saved = true;
+        let mut is_saved = self.unsaved.is_empty();
         for action in actions {
             match action {
                 Action::Persist(records) => is_saved = self.save(records),
@@ -154,7 +154,7 @@ impl Driver {
                 Err(fault) => Answer::Failed(failure_of_work(&fault, Scope::Item, Kind::Unknown)),
             };
             if let Some((event, result)) = told(&teller, &request, answer) {
-                let tally = (request.endpoint, request.cause, result);
+                let tally = result.map(|result| (request.endpoint, request.cause, result));
                 let _ = reports.send(Report::Answer { event, tally }).await;
             }
         });
@@ -288,9 +288,11 @@ async fn end(wire: Option<Wire>) {
     }
 }
 
-/// What the core and the witness are told of an answer; `None`: nobody wants to know.
-fn told(teller: &Teller, request: &Request, answer: Answer) -> Option<(Event, &'static str)> {
+/// What the core and the witness are told of an answer, and how the request is counted, where one was sent; `None`: nobody wants
+/// to know.
+fn told(teller: &Teller, request: &Request, answer: Answer) -> Option<(Event, Option<&'static str>)> {
     let (slot, order, attempt) = (request.slot.clone(), request.order, request.attempt);
+    let was_sent = !matches!(answer, Answer::Present(_));
     let (event, result, outcome, text) = match answer {
         Answer::Dropped => return None,
         Answer::Issued(serial) => {
@@ -313,7 +315,7 @@ fn told(teller: &Teller, request: &Request, answer: Answer) -> Option<(Event, &'
         _ => tracing::warn!(%order, attempt, "{}: {result}: {text}", request.slot),
     }
     teller.request(What::Answer, request, Some(outcome), &text);
-    Some((event, result))
+    Some((event, was_sent.then_some(result)))
 }
 
 fn flat<T>(done: Result<Result<T, Failure>, WorkFault>, scope: Scope, kind: Kind) -> Result<T, Failure> {

@@ -5,6 +5,7 @@ use crate::config::HumanDuration;
 use crate::ocsp::Profile;
 use crate::registry::Issuer;
 use crate::renewal::SignerLife;
+use crate::signer::slots::Installed;
 use crate::signer::{RsaPadding, SignerKind, SigningKey, check};
 use crate::time::Timestamp;
 use crate::x509::{Certificate, oid};
@@ -70,6 +71,15 @@ pub(super) fn signer(
         tracing::warn!(issuer = %issuer.id, serial = %certificate.serial(), "{warning}");
     }
     Ok(life_of(certificate))
+}
+
+/// Whether a signer that is in use may sign for the issuer as its record is now. When it may is for the schedule.
+pub(super) fn may_sign(issuer: &Issuer, signer: &Installed) -> Result<(), String> {
+    let certificate = &signer.certificate;
+    let at = certificate.not_before();
+    check(&issuer.certificate, certificate, &*signer.key, issuer.response.profile, at)
+        .map(drop)
+        .map_err(|e| e.to_string())
 }
 
 /// Whether a new client certificate of our own can take the place of `current`.

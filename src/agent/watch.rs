@@ -1,18 +1,21 @@
 //! What the agent looks at by itself, pass by pass: our own certificates, former signers, what is long gone.
 
-use super::driver::{Driver, Report};
+use super::driver::{Driver, PUBLISH, Report};
+use super::parts::Service;
 use super::tell::{Teller, about};
 use super::verify::life_of;
 use super::view::{AgentView, Coverage, CredentialView, Tally};
 use crate::audit::{AuditEvent, Outcome, What};
 use crate::enrolment::ClientCredential;
+use crate::https::Stamp;
 use crate::registry::IssuerId;
 use crate::renewal::{EndpointId, Event, OrderId, Phase, SignerLife, SlotId};
 use crate::signer::slots::{Slot, Slots};
 use crate::time::{Timestamp, monotonic};
 use std::collections::BTreeSet;
-use std::sync::Arc;
-use std::time::Duration;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 /// Reading two small files.
 const READ: Duration = Duration::from_secs(30);
@@ -33,11 +36,19 @@ pub(super) struct Seen {
 impl Driver {
     /// What is to be done at every pass, beside the core's work.
     pub(super) fn housekeeping(&mut self, now: Timestamp) {
-        let age = self.published.map(|at| monotonic().saturating_duration_since(at));
+        let since = |at: Option<Instant>| at.map(|at| monotonic().saturating_duration_since(at));
         let pass = Duration::from_secs(AgentView::PASS_SECS);
-        if age.is_some_and(|age| age < pass) {
-            return;
+        if since(self.housekept).is_none_or(|age| age >= pass) {
+            self.housekept = Some(monotonic());
+            self.keep_house(now);
         }
+        let least = if self.is_dirty { PUBLISH } else { pass };
+        if since(self.published).is_none_or(|age| age >= least) {
+            self.publish(now);
+        }
+    }
+
+    fn keep_house(&mut self, now: Timestamp) {
         if !self.unsaved.is_empty() {
             self.save(Vec::new());
         }
@@ -46,30 +57,53 @@ impl Driver {
             self.retired = now;
             self.retire_previous(now);
         }
-        self.publish(now);
     }
 
-    /// Reads our own certificates, each on its own; one look at a time.
+    /// Looks at what we prove ourselves by, at each service on its own. While a look has not ended, be it given up, there is no
+    /// other: a file system that hangs costs one thread.
     pub(super) fn look_at_credentials(&mut self) {
-        let credentials: Vec<(EndpointId, Arc<ClientCredential>)> = self
-            .services
-            .iter()
-            .filter_map(|(id, service)| Some((id.clone(), service.enrolment.credential()?.clone())))
-            .filter(|(id, _)| !self.looking.contains(id))
-            .collect();
-        for (endpoint, credential) in credentials {
-            self.looking.insert(endpoint.clone());
+        let is_over = |look: Option<&Weak<()>>| look.is_none_or(|look| look.strong_count() == 0);
+        let services = self.services.values().filter(|service| is_over(self.looking.get(&service.spec.id)));
+        let services: Vec<Service> = services.cloned().collect();
+        for service in services {
+            let endpoint = service.spec.id;
+            let credential = service.enrolment.credential().cloned();
+            let secret = service.enrolment.secret_file().map(Path::to_owned);
+            if credential.is_none() && secret.is_none() {
+                continue;
+            }
+            let is_watched = credential.is_some();
+            let look = Arc::new(());
+            self.looking.insert(endpoint.clone(), Arc::downgrade(&look));
             let (workers, reports) = (self.workers.clone(), self.reports.clone());
             tokio::spawn(async move {
-                let seen = workers.compute("credential", READ, move || look_at(&credential)).await;
-                let seen = seen.unwrap_or_else(|fault| Seen { life: None, fault: Some(fault.to_string()) });
-                let _ = reports.send(Report::Credential { endpoint, seen }).await;
+                // Not one of the few places that orders need: whoever waits for a disk needs no processor.
+                let seen = workers.run("credential", READ, move || {
+                    let _look = look;
+                    (credential.map(|credential| look_at(&credential)), secret.map(|file| Stamp::of(&file)))
+                });
+                let (seen, stamp) = seen.await.unwrap_or_else(|fault| {
+                    (is_watched.then(|| Seen { life: None, fault: Some(fault.to_string()) }), None)
+                });
+                if let Some(stamp) = stamp {
+                    let _ = reports.send(Report::Secret { endpoint: endpoint.clone(), stamp }).await;
+                }
+                if let Some(seen) = seen {
+                    let _ = reports.send(Report::Credential { endpoint, seen }).await;
+                }
             });
         }
     }
 
+    pub(super) fn secret_seen(&mut self, endpoint: EndpointId, stamp: Option<Stamp>) {
+        let before = self.secrets.insert(endpoint.clone(), stamp);
+        if before.is_some_and(|before| before != stamp) {
+            tracing::info!("what we prove ourselves by at {endpoint} has changed: it is asked again");
+            self.tell(Event::SecretChanged(endpoint));
+        }
+    }
+
     pub(super) fn credential_seen(&mut self, endpoint: EndpointId, seen: Seen) {
-        self.looking.remove(&endpoint);
         if !self.services.contains_key(&endpoint) {
             return;
         }

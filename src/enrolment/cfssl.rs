@@ -11,7 +11,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method};
 use ring::hmac;
 use serde::{Deserialize, Serialize};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
@@ -180,5 +180,9 @@ impl Enrolment for Cfssl {
 
     fn max_connections(&self) -> usize {
         self.client.max_connections()
+    }
+
+    fn secret_file(&self) -> Option<&Path> {
+        Some(&self.auth_key)
     }
 }

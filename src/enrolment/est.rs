@@ -9,6 +9,7 @@ use bytes::Bytes;
 use data_encoding::BASE64;
 use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method, StatusCode};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
@@ -145,6 +146,10 @@ impl Enrolment for Est {
 
     fn credential(&self) -> Option<&Arc<ClientCredential>> {
         self.client.tls().and_then(|tls| tls.credential())
+    }
+
+    fn secret_file(&self) -> Option<&Path> {
+        self.basic.as_ref().map(|basic| basic.password_file.as_path())
     }
 }
 

@@ -24,9 +24,10 @@ pub use est::Est;
 pub use failure::{Failure, Kind, Scope};
 pub use local::{DEFAULT_BACKDATE, DEFAULT_LIFE, Local, Validity, sign};
 
-pub use crate::https::ClientCredential;
+pub use crate::https::{ClientCredential, CredentialError};
 use crate::x509::Certificate;
 use std::future::Future;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -100,6 +101,11 @@ pub trait Enrolment: Send + Sync {
 
     /// The client certificate by which we prove ourselves, to be watched and renewed.
     fn credential(&self) -> Option<&Arc<ClientCredential>> {
+        None
+    }
+
+    /// The file of the password or shared key by which we prove ourselves, to be watched: another one ends a refusal.
+    fn secret_file(&self) -> Option<&Path> {
         None
     }
 }

@@ -1,7 +1,9 @@
 //! The certificate by which we prove ourselves: watched, checked here before anyone is asked, replaced without a restart.
 
 use crate::signer::RsaPadding;
-use crate::signer::files::{FileError, load_pair, read_key_file, write_key};
+use crate::signer::files::{
+    FileError, MAX_CERTIFICATE_FILE_LEN, load_pair, read_key_file, read_public_file, write_key,
+};
 use crate::time::{Clock, Timestamp};
 use crate::x509::{Certificate, pem};
 use arc_swap::ArcSwapOption;
@@ -64,6 +66,20 @@ pub enum CredentialError {
         /// What time we think it is.
         now: Timestamp,
     },
+    /// A new one could not be written.
+    #[error(
+        "our client certificate for {owner} cannot be replaced: {file}: {reason}; its directory must be writable for this process"
+    )]
+    NotKept {
+        /// What it is for.
+        owner: String,
+        /// The file, or its directory.
+        file: PathBuf,
+        /// Why.
+        reason: String,
+        /// The system's number for it, where it is the system's.
+        errno: Option<i32>,
+    },
     /// The files cannot be used.
     #[error("our client certificate for {owner} cannot be used: {reason}")]
     Unusable {
@@ -111,16 +127,23 @@ impl ClientCredential {
     /// there or the new one can be completed, which reading does.
     pub fn install(&self, certificate_pem: &str, key_pkcs8: &[u8]) -> Result<(), CredentialError> {
         let unusable = |reason: String| CredentialError::Unusable { owner: self.owner.clone(), reason };
+        let not_kept = |file: &Path, e: &std::io::Error| {
+            let (owner, file) = (self.owner.clone(), file.to_owned());
+            CredentialError::NotKept { owner, file, reason: e.to_string(), errno: e.raw_os_error() }
+        };
         let io = |path: &Path| {
             let path = path.to_owned();
-            move |e: std::io::Error| unusable(format!("{}: {e}", path.display()))
+            move |e: std::io::Error| not_kept(&path, &e)
         };
         let (certificate, key) = (beside(&self.certificate), beside(&self.key));
         match std::fs::remove_file(&key) {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(&key)(e)),
             _ => {}
         }
-        write_key(&key, key_pkcs8).map_err(|e| unusable(e.to_string()))?;
+        write_key(&key, key_pkcs8).map_err(|e| match e {
+            FileError::Io { path, source } => not_kept(&path, &source),
+            other => unusable(other.to_string()),
+        })?;
         let written = File::create(&certificate)
             .and_then(|mut file| file.write_all(certificate_pem.as_bytes()).and_then(|()| file.sync_all()));
         written.map_err(io(&certificate))?;
@@ -189,7 +212,7 @@ impl ClientCredential {
             }
         }
         let (certificate, _) = pair.map_err(|e| e.to_string())?;
-        let bytes = std::fs::read(&self.certificate).map_err(|e| format!("{}: {e}", self.certificate.display()))?;
+        let bytes = read_public_file(&self.certificate, MAX_CERTIFICATE_FILE_LEN).map_err(|e| e.to_string())?;
         let in_key = |e: &dyn std::fmt::Display| format!("{}: {e}", self.key.display());
         let mut chain = pem::decode(&bytes, &["CERTIFICATE", "X509 CERTIFICATE"]).map_err(|e| e.to_string())?;
         chain.truncate(MAX_CHAIN);
@@ -225,7 +248,7 @@ pub(super) struct Loaded {
 
 /// By what a changed file is recognised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(crate) struct Stamp {
     modified: (i64, i64),
     changed: (i64, i64),
     inode: u64,
@@ -234,7 +257,7 @@ pub(super) struct Stamp {
 
 impl Stamp {
     /// Of a file as it is now; `None` when it cannot be looked at.
-    pub(super) fn of(path: &Path) -> Option<Self> {
+    pub(crate) fn of(path: &Path) -> Option<Self> {
         use std::os::unix::fs::MetadataExt;
         let m = std::fs::metadata(path).ok()?;
         let (modified, changed) = ((m.mtime(), m.mtime_nsec()), (m.ctime(), m.ctime_nsec()));

@@ -13,6 +13,7 @@ mod pool;
 mod tls;
 mod url;
 
+pub(crate) use credential::Stamp;
 pub use credential::{ClientCredential, CredentialError};
 pub use error::{Cause, Error, Stage};
 pub use pool::Client;

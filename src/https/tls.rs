@@ -2,6 +2,7 @@
 
 use super::credential::{ClientCredential, Loaded, Stamp};
 use super::error::Cause;
+use crate::signer::files::read_public_file;
 use crate::time::Clock;
 use crate::x509::pem;
 use rustls::client::{ClientConfig, ResolvesClientCert};
@@ -16,7 +17,7 @@ use std::time::Duration;
 /// The most roots that are read from one file: the largest public collections have under 200.
 const MAX_ROOTS: usize = 1_000;
 /// The largest file of roots, in octets.
-const MAX_TRUST_LEN: u64 = 4 * 1024 * 1024;
+const MAX_TRUST_LEN: usize = 4 * 1024 * 1024;
 
 /// How TLS is spoken with one server.
 pub struct Tls {
@@ -78,11 +79,7 @@ impl Tls {
 
     fn roots(&self) -> Result<RootCertStore, Cause> {
         let told = |e: &dyn std::fmt::Display| Cause::Trust(format!("the roots in {}: {e}", self.trust.display()));
-        let len = std::fs::metadata(&self.trust).map_err(|e| told(&e))?.len();
-        if len > MAX_TRUST_LEN {
-            return Err(told(&format!("larger than {MAX_TRUST_LEN} octets")));
-        }
-        let bytes = std::fs::read(&self.trust).map_err(|e| told(&e))?;
+        let bytes = read_public_file(&self.trust, MAX_TRUST_LEN).map_err(|e| told(&e))?;
         let found = pem::decode(&bytes, &["CERTIFICATE", "X509 CERTIFICATE"]).map_err(|e| told(&e))?;
         let mut store = RootCertStore::empty();
         let (added, _) = store.add_parsable_certificates(found.into_iter().take(MAX_ROOTS).map(CertificateDer::from));

@@ -96,6 +96,8 @@ pub enum Event {
         /// Its certificate.
         life: Option<SignerLife>,
     },
+    /// What we prove ourselves by at this service is another, and no certificate of ours: a password, a shared key.
+    SecretChanged(EndpointId),
     /// Key and CSR of the order are on disk.
     Prepared {
         /// The slot.

@@ -14,8 +14,8 @@ pub struct Limits {
     /// A registry sync older than this is no evidence that an issuer is active: nothing starts. Longer than the longest
     /// outage of the registry that should not stop renewal, shorter than a retired CA may be asked.
     pub evidence_max_age: Duration,
-    /// The registry is looked at again when the last look is older than this at the moment a request is to leave. About
-    /// the registry's refresh interval; zero: before each second's requests.
+    /// The registry is looked at again when the last look is older than this at the moment a request is to leave. A second or
+    /// two: requests of one moment share a look; zero: before each second's requests.
     pub confirm_within: Duration,
     /// How long that look may take before it counts as failed.
     pub confirm_patience: Duration,
@@ -56,7 +56,7 @@ impl Default for Limits {
         Limits {
             window: Window { start: 0.50, end: 0.75 },
             evidence_max_age: minutes(15),
-            confirm_within: Duration::from_secs(30),
+            confirm_within: Duration::from_secs(2),
             confirm_patience: Duration::from_secs(30),
             backoff_base: minutes(1),
             backoff_cap: hours(6),

@@ -83,7 +83,7 @@ pub fn load_pair(certificate: &Path, key: &Path, padding: RsaPadding) -> Result<
 
 /// Loads the first certificate in a file.
 pub fn load_certificate(path: &Path) -> Result<Certificate, FileError> {
-    let bytes = read(path, MAX_CERTIFICATE_FILE_LEN, |_| Ok(()))?;
+    let bytes = read_public_file(path, MAX_CERTIFICATE_FILE_LEN)?;
     Certificate::from_pem_or_der(&bytes).map_err(|source| FileError::Certificate { path: path.into(), source })
 }
 
@@ -113,6 +113,11 @@ pub fn write_key(path: &Path, pkcs8: &[u8]) -> Result<(), FileError> {
     // The name is on disk once the directory is.
     let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(directory).and_then(|d| d.sync_all()).map_err(io)
+}
+
+/// Reads a file that anybody may read.
+pub(crate) fn read_public_file(path: &Path, limit: usize) -> Result<Zeroizing<Vec<u8>>, FileError> {
+    read(path, limit, |_| Ok(()))
 }
 
 /// Reads a bounded regular file in one piece; the mode is that of the file which is read, not of what replaces it.

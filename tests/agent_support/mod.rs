@@ -1,13 +1,13 @@
 //! The agent as a library: issuers of a lab, CA services that do what a test wants, a witness that remembers.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use stillgood::agent::{Agent, Evidence, Handle, Look, Parts, Reading, Service, Settings, Trial};
 use stillgood::audit::{AuditEvent, Witness};
 use stillgood::config::{Config, Rate};
-use stillgood::enrolment::{Enrolment, Order, Outcome, Submitted, Validity, sign};
+use stillgood::enrolment::{Enrolment, Failure, Kind, Order, Outcome, Scope, Submitted, Validity, sign};
 use stillgood::ocsp::Serial;
 use stillgood::registry::{Document, Generation, Issuer, IssuerId, RecordRules};
 use stillgood::renewal::{EndpointId, EndpointSpec, Limits, SlotId};
@@ -35,6 +35,8 @@ pub enum Mode {
     Spin,
     /// Its answer makes the reader panic.
     Panic,
+    /// Does not believe that we are who we say.
+    Unproven,
 }
 
 /// The CAs behind one service.
@@ -44,6 +46,8 @@ pub struct Lab {
     pub modes: Mutex<BTreeMap<String, Mode>>,
     /// Issuer and SubjectPublicKeyInfo of every request.
     pub asked: Mutex<Vec<(String, Vec<u8>)>>,
+    /// What is shown to it as proof; it looks at the mode only.
+    pub secret: PathBuf,
     clock: Arc<ManualClock>,
 }
 
@@ -62,6 +66,10 @@ impl Enrolment for Lab {
                     }
                 },
                 Mode::Panic => panic!("an answer like no other"),
+                Mode::Unproven => {
+                    let failure = Failure::new(Scope::OwnCredential, Kind::Permanent, "who are you?");
+                    return Outcome::Failed(failure);
+                }
                 Mode::Issue | Mode::AlwaysDue => {}
             }
             let validity = match mode {
@@ -84,6 +92,10 @@ impl Enrolment for Lab {
 
     fn max_connections(&self) -> usize {
         1000
+    }
+
+    fn secret_file(&self) -> Option<&Path> {
+        Some(&self.secret)
     }
 }
 
@@ -155,8 +167,15 @@ impl Bench {
         let limits = Limits { ramp: Duration::ZERO, activation_skew: Duration::ZERO, ..Limits::default() };
         let (modes, asked) = (Mutex::default(), Mutex::default());
         Bench {
+            lab: Arc::new(Lab {
+                ca_key,
+                ca,
+                modes,
+                asked,
+                secret: directory.path().join("secret"),
+                clock: clock.clone(),
+            }),
             directory,
-            lab: Arc::new(Lab { ca_key, ca, modes, asked, clock: clock.clone() }),
             clock,
             memory: Arc::default(),
             verdict: Arc::default(),

@@ -278,6 +278,14 @@ impl Core {
         Ok(1)
     }
 
+    pub(super) fn secret_changed(&mut self, endpoint: &EndpointId, now: Timestamp) -> usize {
+        let endpoint = self.endpoints.get_mut(endpoint);
+        endpoint.map_or(0, |endpoint| {
+            endpoint.credential_changed(now);
+            1
+        })
+    }
+
     /// Whether the registry was read successfully within `max_age`.
     pub(in super::super) fn evidence_is_fresh(&self, now: Timestamp) -> bool {
         let max_age = self.limits.evidence_max_age;
