@@ -18,6 +18,9 @@ use zeroize::Zeroizing;
 /// reading at 1024 characters.
 const LINE: usize = 64;
 
+/// RFC 7617 §2.
+const SCHEME: &str = "Basic ";
+
 /// An EST server.
 pub struct Est {
     name: String,
@@ -120,7 +123,10 @@ impl Est {
         pair.extend_from_slice(basic.user.as_bytes());
         pair.push(b':');
         pair.extend_from_slice(password);
-        let value = Zeroizing::new(format!("Basic {}", BASE64.encode(&pair)));
+        // Of its final length from the beginning: a string that grows leaves a copy behind.
+        let mut value = Zeroizing::new(String::with_capacity(SCHEME.len() + BASE64.encode_len(pair.len())));
+        value.push_str(SCHEME);
+        BASE64.encode_append(&pair, &mut value);
         let mut value = HeaderValue::from_str(&value).map_err(|e| unusable(e.to_string()))?;
         value.set_sensitive(true);
         Ok(value)

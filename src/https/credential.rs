@@ -217,15 +217,16 @@ impl ClientCredential {
         let mut chain = pem::decode(&bytes, &["CERTIFICATE", "X509 CERTIFICATE"]).map_err(|e| e.to_string())?;
         chain.truncate(MAX_CHAIN);
         let key = read_key_file(&self.key).map_err(|e| e.to_string())?;
-        let key_der = match pem::is_der(&key) {
-            true => PrivateKeyDer::try_from(key.to_vec()),
-            false => {
-                let blocks = pem::blocks(&key).map_err(|e| in_key(&e))?;
-                let block = blocks.into_iter().find(|b| b.label.ends_with("PRIVATE KEY"));
-                PrivateKeyDer::try_from(block.map(|b| b.der.to_vec()).unwrap_or_default())
-            }
+        let blocks;
+        let key_der = if pem::is_der(&key) {
+            key.as_slice()
+        } else {
+            blocks = pem::blocks(&key).map_err(|e| in_key(&e))?;
+            let block = blocks.iter().find(|b| b.label.ends_with("PRIVATE KEY"));
+            block.map(|b| b.der.as_slice()).unwrap_or_default()
         };
-        let key_der = key_der.map_err(|e| in_key(&e))?;
+        // Borrowed: what rustls and ring make of it is theirs, and no other copy is left behind.
+        let key_der = PrivateKeyDer::try_from(key_der).map_err(|e| in_key(&e))?;
         let key = rustls::crypto::ring::sign::any_supported_type(&key_der).map_err(|e| in_key(&e))?;
         let certified = CertifiedKey::new(chain.into_iter().map(CertificateDer::from).collect(), key);
         Ok(Loaded { stamp, certificate, certified: Arc::new(certified) })
