@@ -124,6 +124,28 @@ fn what_holds_keys_leaves_no_core_file_and_lets_nobody_look_into_it() {
 }
 
 #[test]
+fn a_start_without_a_usable_key_is_ready_with_what_is_held_and_says_that_nothing_can_be_signed() {
+    let dir = tempfile::tempdir().unwrap();
+    let lab = prepare(dir.path(), 50);
+    write_registry(dir.path(), 1, "active");
+    let mut before = serve(dir.path(), port());
+    eventually(LIMIT, "ready", || before.readyz().ends_with("\r\n\r\nready\n"));
+    before.signal("TERM");
+    assert!(before.child.wait().unwrap().success());
+    // A key, and not that of the certificate.
+    let certificate = std::fs::read(dir.path().join("ocsp.pem")).unwrap();
+    write_signer(dir.path(), &lab, KeyKind::EcdsaP256);
+    std::fs::write(dir.path().join("ocsp.pem"), certificate).unwrap();
+
+    let serving = serve(dir.path(), port());
+    eventually(LIMIT, "it is told", || serving.readyz().contains("nothing can be signed"));
+    let text = serving.readyz();
+    assert!(text.contains("200 OK") && text.contains("\nready\nissuer ca: nothing can be signed: "), "{text}");
+    assert!(text.contains("ocsp.key") && text.contains("; what is held is served until 2"), "{text}");
+    assert_eq!(serving.said(&lab, 3), Said::Revoked);
+}
+
+#[test]
 fn an_agent_that_cannot_be_started_is_told_while_everything_is_served() {
     let dir = tempfile::tempdir().unwrap();
     let lab = prepare(dir.path(), 50);

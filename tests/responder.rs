@@ -11,6 +11,7 @@ use stillgood::ocsp::{HashAlgorithm, Profile, Unissued};
 use stillgood::presign::{DemandSettings, IssuerSettings};
 use stillgood::responder::{IssuerSpec, Responder, ResponderSettings};
 use stillgood::signer::{KeyKind, SigningKey};
+use stillgood::store::{Segment, SegmentMeta};
 use stillgood::time::{Clock, SystemClock};
 use stillgood::x509::pem::encode as pem;
 
@@ -53,6 +54,37 @@ fn a_certificate_whose_line_cannot_be_read_is_told_to_try_later_and_not_that_it_
     });
     assert_eq!(site.said(HashAlgorithm::Sha256, 5), Said::Error(3), "signed on demand, under the same rule");
     assert_eq!(site.said(HashAlgorithm::Sha1, 500), Said::Error(6), "not issued: unauthorized");
+}
+
+#[test]
+fn an_answer_that_is_served_is_read_back_and_one_that_does_not_verify_is_no_answer() {
+    let site = site(&["index"], IssuerSettings::default(), DemandSettings::default());
+    eventually(LIMIT, "served", || site.said(HashAlgorithm::Sha1, 5) == Said::Good);
+    let report = || site.responder.reports()[0].clone();
+    eventually(LIMIT, "read back", || report().is_complete);
+    site.responder.poll();
+    assert_eq!((report().answer_fault, report().cannot_answer(SystemClock.now())), (None, None));
+
+    // The same slice with other signatures, and once more with its own.
+    let slot = site.responder.store().routes().issuers()[0].clone();
+    let slice = slot.live().wave(HashAlgorithm::Sha1).unwrap().slices()[0].clone().unwrap();
+    let own: Vec<u8> = slice.entries().flat_map(|(_, _, signature)| signature.to_vec()).collect();
+    let put = |later: u64, signatures: Vec<u8>| {
+        let meta = SegmentMeta { sequence: slice.meta().sequence + later, ..*slice.meta() };
+        let segment = Segment::new(meta, slice.template().clone(), slice.keys().clone(), signatures.into()).unwrap();
+        let segment = Arc::new(segment);
+        slot.update(|live| {
+            let wave = live.wave(HashAlgorithm::Sha1).unwrap().with(segment.clone());
+            live.with_wave(HashAlgorithm::Sha1, Some(Arc::new(wave)))
+        });
+        site.responder.poll();
+    };
+    put(1_000, vec![7; own.len()]);
+    let fault = report().cannot_answer(SystemClock.now()).expect("not ready");
+    assert!(fault.contains("does not verify: serial ") && fault.contains("signature"), "{fault}");
+    assert_eq!(report().trouble(), report().answer_fault.as_deref());
+    put(2_000, own);
+    assert_eq!(report().cannot_answer(SystemClock.now()), None);
 }
 
 #[test]

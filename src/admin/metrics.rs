@@ -96,10 +96,16 @@ fn issuers(state: &State, e: &mut Exposition) {
     let mut family = e.family(
         "stillgood_issuer_fault",
         Kind::Gauge,
-        "1 if the signer, the sources or the signing of an issuer are in trouble.",
+        "1 if the signer, the sources, the signing or the answers of an issuer are in trouble.",
     );
     for r in reports.iter() {
-        for (kind, fault) in [("signer", &r.signer_fault), ("status", &r.status_fault), ("signing", &r.signing_fault)] {
+        let faults = [
+            ("signer", &r.signer_fault),
+            ("status", &r.status_fault),
+            ("signing", &r.signing_fault),
+            ("answer", &r.answer_fault),
+        ];
+        for (kind, fault) in faults {
             family.sample("", &[("issuer", &r.id), ("kind", kind)], u8::from(fault.is_some()));
         }
     }

@@ -113,6 +113,13 @@ impl State {
             None => missing.push("the files have not been read yet".to_owned()),
             Some(at) if now.since(at) > PASS_OVERDUE => {
                 missing.push(format!("the last complete look at the files was at {at}: the pass is overdue"));
+    /// Issuers that answer with what is held and for which nothing can be signed, one line each: no reason to take the machine
+    /// out of service, and one to look.
+    fn living_on(&self) -> Vec<String> {
+        let reports = self.responder.reports();
+        reports.iter().filter_map(|r| Some(format!("issuer {}: {}", r.id, r.cannot_sign()?))).collect()
+    }
+
             }
             Some(_) => {}
         }

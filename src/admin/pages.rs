@@ -22,7 +22,8 @@ pub(super) fn answer(state: &State, method: &Method, path: &str, reads_html: boo
         "/readyz" => {
             let missing = state.not_ready();
             if missing.is_empty() {
-                text(StatusCode::OK, "ready\n".into())
+                let lines: Vec<_> = std::iter::once("ready".to_owned()).chain(state.living_on()).collect();
+                text(StatusCode::OK, lines.join("\n") + "\n")
             } else {
                 text(StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n")
             }

@@ -19,6 +19,9 @@ const RETRY: Duration = Duration::from_secs(10);
 /// The longest wait after one failure upon another: reading a large index that stays bad must not take a core.
 const MAX_RETRY: Duration = Duration::from_secs(320);
 
+/// How often an answer is read back though nothing was signed: a damaged disk shows.
+const READ_BACK_EVERY: Duration = Duration::from_secs(600);
+
 /// What is said of a slot that is still empty.
 const NONE_YET: &str = "no signer has been issued yet";
 
@@ -40,6 +43,15 @@ pub(super) struct Managed {
     /// The record names other sources than those that were read: a difference is meant.
     has_new_sources: bool,
     refused_segments: Vec<String>,
+    answer: Option<ReadBack>,
+}
+
+/// An answer that was read back from what is served, and how that went.
+struct ReadBack {
+    /// Of the segment it was in.
+    sequence: u64,
+    at: Timestamp,
+    fault: Option<String>,
 }
 
 /// Files that are read together, and how that went.
@@ -93,6 +105,7 @@ impl Managed {
             sources: Vec::new(),
             has_new_sources: false,
             refused_segments: refused.iter().map(ToString::to_string).collect(),
+            answer: None,
             spec,
         }
     }
@@ -182,7 +195,34 @@ impl Managed {
                 );
             }
         }
+        self.read_back(now);
         read
+    }
+
+    /// Reads an answer back from the slice that was signed last, when that is another one than before or the last time is
+    /// long ago.
+    fn read_back(&mut self, now: Timestamp) {
+        let live = self.issuer.slot().live();
+        let hashes = self.spec.settings.certid_hashes.iter();
+        let waves = hashes.filter_map(|algorithm| live.wave(*algorithm).map(|wave| (*algorithm, wave)));
+        let slices = waves.flat_map(|(algorithm, wave)| wave.slices().iter().flatten().map(move |s| (algorithm, s)));
+        let newest = slices.filter(|(_, s)| !s.keys().is_empty()).max_by_key(|(_, s)| s.meta().sequence);
+        let Some((algorithm, segment)) = newest else {
+            self.answer = None;
+            return;
+        };
+        let sequence = segment.meta().sequence;
+        let is_known = |done: &&ReadBack| done.sequence == sequence && now.since(done.at) < READ_BACK_EVERY;
+        if self.answer.as_ref().filter(is_known).is_some() {
+            return;
+        }
+        let fault = trial::read_back(&self.issuer, segment, algorithm, now).err();
+        if let Some(fault) = &fault
+            && self.answer.as_ref().and_then(|before| before.fault.as_ref()) != Some(fault)
+        {
+            tracing::error!(issuer = self.spec.id, "a signed answer that is served does not verify: {fault}");
+        }
+        self.answer = Some(ReadBack { sequence, at: now, fault });
     }
 
     /// After a panic while its files were read.
@@ -303,6 +343,7 @@ impl Managed {
             sources: self.sources.clone(),
             status_fault: self.status.fault.clone(),
             signing_fault: presigner.fault(&self.spec.id),
+            answer_fault: self.answer.as_ref().and_then(|answer| answer.fault.clone()),
             refused_segments: self.refused_segments.clone(),
             entries: table.map_or(0, |table| table.len()),
             revoked: table.map_or(0, |table| table.revoked()),
@@ -310,6 +351,8 @@ impl Managed {
             oldest_this_update,
             runs_out,
             is_complete: complete,
+            validity_secs: self.spec.settings.validity.as_secs(),
+            refresh_secs: self.spec.settings.refresh.as_secs(),
         }
     }
 }

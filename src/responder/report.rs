@@ -24,6 +24,8 @@ pub struct IssuerReport {
     pub status_fault: Option<String>,
     /// Why the last signing failed, if it did.
     pub signing_fault: Option<String>,
+    /// Why an answer that was read back from what is served does not verify, if it does not.
+    pub answer_fault: Option<String>,
     /// Segment files of an earlier process that were refused, each with its reason.
     pub refused_segments: Vec<String>,
     /// Serials known.
@@ -38,6 +40,10 @@ pub struct IssuerReport {
     pub runs_out: Option<Timestamp>,
     /// Whether everything known has been signed once.
     pub is_complete: bool,
+    /// From thisUpdate to nextUpdate of its answers, in seconds.
+    pub validity_secs: u64,
+    /// An answer is signed again at the latest so long after its thisUpdate, in seconds.
+    pub refresh_secs: u64,
 }
 
 impl IssuerReport {
@@ -46,6 +52,9 @@ impl IssuerReport {
         let why = || self.trouble().unwrap_or("not everything has been signed yet").to_owned();
         if !self.is_complete {
             return Some(why());
+        }
+        if let Some(fault) = &self.answer_fault {
+            return Some(format!("a signed answer that is served does not verify: {fault}"));
         }
         if let Some(at) = self.runs_out.filter(|at| *at <= now) {
             return Some(format!("what was signed ahead ran out at {at}: {}", why()));
@@ -61,12 +70,23 @@ impl IssuerReport {
         expired.map(|source| format!("CRL {}: expired; no answer can say good", source.file))
     }
 
+    /// Why nothing can be signed for it now, though what is held answers on; `None`: there is a signer, and its test response
+    /// was verified before it was taken into use.
+    pub fn cannot_sign(&self) -> Option<String> {
+        if self.signer.is_some() {
+            return None;
+        }
+        let why = self.signer_fault.as_deref().unwrap_or("there is no signer");
+        let until = self.runs_out.map(|at| format!("; what is held is served until {at}")).unwrap_or_default();
+        Some(format!("nothing can be signed: {why}{until}"))
+    }
+
     /// Whether it can answer for everything it knows and go on doing so; if not, why.
     pub fn trouble(&self) -> Option<&str> {
         if self.signer.is_none() && self.signer_fault.is_none() && self.signing_fault.is_none() && !self.is_complete {
             return Some("there is no signer");
         }
-        let faults = [&self.signer_fault, &self.status_fault, &self.signing_fault];
+        let faults = [&self.signer_fault, &self.status_fault, &self.signing_fault, &self.answer_fault];
         faults.into_iter().flatten().map(String::as_str).next()
     }
 }

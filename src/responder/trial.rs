@@ -4,6 +4,7 @@ use crate::client;
 use crate::ocsp::HashAlgorithm;
 use crate::presign::{self, ActiveSigner, Issuer};
 use crate::signer::{self, RsaPadding, Signer, SignerFacts, SigningKey};
+use crate::store::{self, Segment};
 use crate::time::Timestamp;
 use crate::x509::Certificate;
 use std::sync::Arc;
@@ -26,11 +27,36 @@ pub(super) fn try_out(
     let asked = client::Asked { hash, serial, nonce: None };
     match client::verify(&response, &asked, ca, now, client::DEFAULT_SKEW) {
         Ok(_) => Ok((signer, facts)),
-        Err(flaws) => {
-            let flaws: Vec<String> = flaws.iter().map(ToString::to_string).collect();
-            Err(format!("a test response does not verify: {}", flaws.join("; ")))
-        }
+        Err(flaws) => Err(format!("a test response does not verify: {}", in_words(&flaws))),
     }
+}
+
+/// Reads one answer back from what is served, another one as time goes on, and verifies it as a strict client would. Whether
+/// it has run out is not asked here.
+pub(super) fn read_back(
+    issuer: &Issuer,
+    segment: &Segment,
+    algorithm: HashAlgorithm,
+    now: Timestamp,
+) -> Result<(), String> {
+    let keys = segment.keys();
+    let nth = usize::try_from(now.unix().unsigned_abs()).unwrap_or(0).checked_rem(keys.len()).unwrap_or(0);
+    let Some((serial, status)) = keys.iter().nth(nth) else { return Ok(()) };
+    let mut response = Vec::new();
+    let found = segment.find(&serial, store::hash(&serial)).filter(|hit| hit.status == status);
+    if found.and_then(|hit| segment.write_response(&serial, hit, &mut response)).is_none() {
+        return Err(format!("serial {serial} cannot be found again"));
+    }
+    let dates = segment.template().spec();
+    let at = now.min(dates.next_update).max(dates.this_update);
+    let asked = client::Asked { hash: algorithm, serial, nonce: None };
+    client::verify(&response, &asked, issuer.certificate(), at, client::DEFAULT_SKEW)
+        .map(drop)
+        .map_err(|flaws| format!("serial {serial}: {}", in_words(&flaws)))
+}
+
+fn in_words(flaws: &[impl ToString]) -> String {
+    flaws.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }
 
 /// An issuer for which ordered signers can be tried out.

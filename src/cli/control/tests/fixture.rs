@@ -231,6 +231,7 @@ fn report(id: &str, days: i64) -> IssuerReport {
         sources: vec![],
         status_fault: None,
         signing_fault: None,
+        answer_fault: None,
         refused_segments: vec![],
         entries: 1_200,
         revoked: 7,
@@ -238,6 +239,8 @@ fn report(id: &str, days: i64) -> IssuerReport {
         oldest_this_update: Some(at(NOW - 3 * HOUR)),
         runs_out: Some(at(NOW + 3 * DAY)),
         is_complete: true,
+        validity_secs: 4 * 86_400,
+        refresh_secs: 86_400,
     }
 }
 
