@@ -3,6 +3,7 @@
 mod common;
 
 use common::eventually;
+use common::fleet::Fleet;
 use common::serving::{port, prepare, start, write_config, write_registry};
 use common::site::Said;
 use std::collections::{BTreeMap, BTreeSet};
@@ -31,28 +32,21 @@ fn families(text: &str) -> BTreeMap<String, (String, BTreeMap<String, BTreeSet<S
     families
 }
 
-#[test]
-fn the_page_of_metrics_is_as_documented() {
-    let dir = tempfile::tempdir().unwrap();
-    let lab = prepare(dir.path(), 50);
-    write_registry(dir.path(), 1, "active");
-    let admin = port();
-    write_config(dir.path(), admin, "");
-    let serving = start(dir.path(), admin, |_| {});
-    eventually(LIMIT, "ready", || serving.readyz().contains("200 OK"));
-    assert_eq!(serving.said(&lab, 3), Said::Revoked);
-
-    let page = serving.admin("/metrics");
-    let (_, text) = page.split_once("\r\n\r\n").expect("a body");
+/// Holds a page against the document: types, help texts, labels and their values. Gives the names of the rows that the page
+/// does not have.
+fn compare(text: &str) -> Vec<String> {
     let families = families(text);
     let document =
         std::fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/METRICS.md")).unwrap();
-    let mut seen = 0;
+    let (mut seen, mut absent) = (0, Vec::new());
     for line in document.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<_> = line.trim_matches('|').split('|').map(str::trim).collect();
         let [name, kind, _, labels, _, _] = cells[..] else { panic!("six cells: {line}") };
         let name = name.trim_matches('`');
-        let Some((shown, used)) = families.get(name) else { continue };
+        let Some((shown, used)) = families.get(name) else {
+            absent.push(name.to_owned());
+            continue;
+        };
         seen += 1;
         assert_eq!(kind, shown, "the type of {name}");
         assert!(text.contains(&format!("# HELP {name} ")), "{name} has no help text");
@@ -72,9 +66,66 @@ fn the_page_of_metrics_is_as_documented() {
     }
     assert_eq!(seen, families.len(), "every family has a row");
     assert!(seen > 25, "{seen}");
+    absent
+}
+
+fn page(answer: &str) -> &str {
+    answer.split_once("\r\n\r\n").expect("a body").1
+}
+
+#[test]
+fn the_page_of_metrics_is_as_documented() {
+    let dir = tempfile::tempdir().unwrap();
+    let lab = prepare(dir.path(), 50);
+    write_registry(dir.path(), 1, "active");
+    let admin = port();
+    write_config(dir.path(), admin, "[response]\nvalidity = \"2d\"\nrefresh = \"12h\"");
+    let serving = start(dir.path(), admin, |_| {});
+    eventually(LIMIT, "ready", || serving.readyz().contains("200 OK"));
+    assert_eq!(serving.said(&lab, 3), Said::Revoked);
+
+    let answer = serving.admin("/metrics");
+    let text = page(&answer);
+    let absent = compare(text);
+    assert!(absent.iter().all(|name| !name.contains("request_seconds")), "{absent:?}");
     assert!(text.contains("\nstillgood_ready 1\n"), "{text}");
     let ready = r#"stillgood_requests_total{method="POST",result="ready"} 1"#;
     assert!(text.contains(ready), "{text}");
     let never = r#"stillgood_requests_total{method="GET",result="internalError"} 0"#;
     assert!(text.contains(never), "what is watched begins at 0: {text}");
+
+    // What the alerts compare with: the issuer's own settings, and when what is held runs out.
+    let value = |series: &str| -> i64 {
+        let line = text.lines().find(|line| line.starts_with(series)).unwrap_or_else(|| panic!("{series}: {text}"));
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    };
+    assert_eq!(value("stillgood_validity_seconds{issuer=\"ca\"}"), 2 * 86_400);
+    assert_eq!(value("stillgood_refresh_seconds{issuer=\"ca\"}"), 43_200);
+    let life = value("stillgood_runs_out_seconds{") - value("stillgood_oldest_this_update_seconds{");
+    assert_eq!(life, 2 * 86_400 - 1, "nextUpdate is the last second");
+    assert_eq!(value("stillgood_audit_lost_total"), 0);
+}
+
+#[test]
+fn with_a_renewal_agent_every_metric_that_is_documented_is_there_and_counters_begin_at_0() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut fleet = Fleet::new(dir.path(), 1);
+    fleet.start();
+    eventually(LIMIT, "an ordered signer signs", || fleet.ask("ca-0", 0).is_ok());
+    let issued = r#"stillgood_renewal_requests_total{endpoint="main",cause="new-issuer",result="issued"} 1"#;
+    let mut answer = String::new();
+    eventually(LIMIT, "the order is counted", || {
+        answer = fleet.admin("/metrics");
+        answer.contains(issued)
+    });
+    let text = page(&answer);
+    assert_eq!(compare(text), Vec::<String>::new(), "documented and not there");
+    for never in [
+        r#"stillgood_renewal_requests_total{endpoint="main",cause="retry",result="failed"} 0"#,
+        r#"stillgood_renewal_requests_total{endpoint="main",cause="canary",result="unknown"} 0"#,
+        r#"stillgood_endpoint_open{endpoint="main"} 0"#,
+        r#"stillgood_endpoint_failures{endpoint="main"} 0"#,
+    ] {
+        assert!(text.contains(never), "{never}: {text}");
+    }
 }

@@ -84,6 +84,29 @@ fn issuers(state: &State, e: &mut Exposition) {
         }
     }
     let mut family = e.family(
+        "stillgood_runs_out_seconds",
+        Kind::Gauge,
+        "nextUpdate of the pre-signed slice that runs out first, in seconds since the epoch.",
+    );
+    for r in reports.iter() {
+        if let Some(at) = r.runs_out {
+            family.sample("", &[("issuer", &r.id)], at.unix());
+        }
+    }
+    let mut family =
+        e.family("stillgood_validity_seconds", Kind::Gauge, "From thisUpdate to nextUpdate, as it is set, in seconds.");
+    for r in reports.iter() {
+        family.sample("", &[("issuer", &r.id)], r.validity_secs);
+    }
+    let mut family = e.family(
+        "stillgood_refresh_seconds",
+        Kind::Gauge,
+        "How old an answer may become before it is signed again, as it is set, in seconds.",
+    );
+    for r in reports.iter() {
+        family.sample("", &[("issuer", &r.id)], r.refresh_secs);
+    }
+    let mut family = e.family(
         "stillgood_signer_not_after_seconds",
         Kind::Gauge,
         "notAfter of the signer in use, in seconds since the epoch.",
@@ -208,6 +231,10 @@ fn registry(state: &State, e: &mut Exposition) {
     if let Some(runs) = state.agent_runs() {
         let help = "1 if the renewal agent runs; left out where the configuration names no CA service.";
         e.single("stillgood_agent_running", Kind::Gauge, help, u8::from(runs));
+    }
+    if let Some(trail) = &*state.trail.load() {
+        let help = "Events that the audit trail could not write.";
+        e.single("stillgood_audit_lost_total", Kind::Counter, help, trail.lost());
     }
     let is_ready = u8::from(state.not_ready().is_empty());
     let help = "1 if there is an answer for every active issuer, as /readyz says.";

@@ -13,6 +13,7 @@ mod server;
 pub use server::{AdminError, AdminHandle, start, start_on};
 
 use crate::agent;
+use crate::audit::Trail;
 use crate::endpoint::Stats;
 use crate::registry::{Generation, Held, Looks};
 use crate::responder::Responder;
@@ -49,6 +50,7 @@ pub struct State {
     agent: ArcSwapOption<agent::Handle>,
     agent_fault: ArcSwapOption<String>,
     report: ArcSwapOption<Report>,
+    trail: ArcSwapOption<Trail>,
     meter: page::Meter,
 }
 
@@ -73,6 +75,7 @@ impl State {
             agent: ArcSwapOption::empty(),
             agent_fault: ArcSwapOption::empty(),
             report: ArcSwapOption::empty(),
+            trail: ArcSwapOption::empty(),
             meter: page::Meter::default(),
         }
     }
@@ -100,9 +103,21 @@ impl State {
         self.report.store(Some(Arc::new(report)));
     }
 
+    /// Counts what this audit trail loses.
+    pub fn set_trail(&self, trail: Option<Arc<Trail>>) {
+        self.trail.store(trail);
+    }
+
     /// The renewal agent that is shown.
     pub fn agent(&self) -> Option<agent::Handle> {
         self.agent.load_full().map(|handle| agent::Handle::clone(&handle))
+    }
+
+    /// Issuers that answer with what is held and for which nothing can be signed, one line each: no reason to take the machine
+    /// out of service, and one to look.
+    fn living_on(&self) -> Vec<String> {
+        let reports = self.responder.reports();
+        reports.iter().filter_map(|r| Some(format!("issuer {}: {}", r.id, r.cannot_sign()?))).collect()
     }
 
     /// Why the service is not ready, one line each; empty when it is.
@@ -113,13 +128,6 @@ impl State {
             None => missing.push("the files have not been read yet".to_owned()),
             Some(at) if now.since(at) > PASS_OVERDUE => {
                 missing.push(format!("the last complete look at the files was at {at}: the pass is overdue"));
-    /// Issuers that answer with what is held and for which nothing can be signed, one line each: no reason to take the machine
-    /// out of service, and one to look.
-    fn living_on(&self) -> Vec<String> {
-        let reports = self.responder.reports();
-        reports.iter().filter_map(|r| Some(format!("issuer {}: {}", r.id, r.cannot_sign()?))).collect()
-    }
-
             }
             Some(_) => {}
         }

@@ -1,8 +1,9 @@
 //! The metrics of renewal.
 
 use super::exposition::{Exposition, Kind};
-use crate::agent::Handle;
-use crate::renewal::{Hold, Park, Reach, SlotId, SlotView};
+use crate::agent::{Handle, Tally};
+use crate::renewal::{Cause, Hold, Park, Reach, SlotId, SlotView};
+use std::collections::BTreeMap;
 
 /// What the agent published at its last pass.
 pub(super) fn metrics(agent: &Handle, e: &mut Exposition) {
@@ -41,14 +42,32 @@ pub(super) fn metrics(agent: &Handle, e: &mut Exposition) {
     }
     let mut family =
         e.family("stillgood_renewal_requests_total", Kind::Counter, "Requests to CA services, by cause and result.");
-    for tally in &view.requests {
-        let labels = [("endpoint", tally.endpoint.as_str()), ("cause", tally.cause.name()), ("result", tally.result)];
-        family.sample("", &labels, tally.count);
+    let mut counted: BTreeMap<_, u64> =
+        view.requests.iter().map(|t| ((t.endpoint.as_str(), t.cause.name(), t.result), t.count)).collect();
+    // A series that begins at 1 has no increase.
+    for endpoint in &snapshot.endpoints {
+        for cause in Cause::ALL {
+            for result in Tally::RESULTS {
+                counted.entry((endpoint.id.as_str(), cause.name(), result)).or_default();
+            }
+        }
+    }
+    for ((endpoint, cause, result), count) in counted {
+        family.sample("", &[("endpoint", endpoint), ("cause", cause), ("result", result)], count);
     }
     let mut family =
         e.family("stillgood_signer_changes_total", Kind::Counter, "Certificates that became current, by CA service.");
     for endpoint in &snapshot.endpoints {
         family.sample("", &[("endpoint", endpoint.id.as_str())], endpoint.signer_changes);
+    }
+    let help = "1 if a CA service fails so often that one request at a time finds out whether it is back.";
+    let mut family = e.family("stillgood_endpoint_open", Kind::Gauge, help);
+    for endpoint in &snapshot.endpoints {
+        family.sample("", &[("endpoint", endpoint.id.as_str())], u8::from(endpoint.open));
+    }
+    let mut family = e.family("stillgood_endpoint_failures", Kind::Gauge, "Failures of a CA service itself, in a row.");
+    for endpoint in &snapshot.endpoints {
+        family.sample("", &[("endpoint", endpoint.id.as_str())], endpoint.failures);
     }
     let mut family =
         e.family("stillgood_enrolment_connections", Kind::Gauge, "Connections or processes open to a CA service now.");

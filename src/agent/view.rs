@@ -58,10 +58,15 @@ pub struct Tally {
     pub endpoint: EndpointId,
     /// Why.
     pub cause: Cause,
-    /// How it ended: `issued`, `later`, `failed`, `refused`, `unknown`.
+    /// How it ended: one of [`Tally::RESULTS`].
     pub result: &'static str,
     /// How often.
     pub count: u64,
+}
+
+impl Tally {
+    /// How a request can end.
+    pub const RESULTS: [&str; 5] = ["issued", "later", "failed", "refused", "unknown"];
 }
 
 /// One of our own client certificates.

@@ -76,6 +76,11 @@ impl Fleet {
         self.process.as_ref().expect("it runs").endpoint
     }
 
+    /// What a path of the admin listener says.
+    pub fn admin(&self, path: &str) -> String {
+        self.process.as_ref().expect("it runs").admin(path)
+    }
+
     pub fn ca(&self, label: &str) -> &Certificate {
         &self.est.ca(label).certificate
     }

@@ -80,6 +80,7 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
     let addresses = endpoint.addresses().to_vec();
     let admin_state =
         Arc::new(admin::State::new(responder.clone(), endpoint.stats().clone(), status.clone(), clock.clone()));
+    admin_state.set_trail(renewal.trail());
     for address in &addresses {
         tracing::info!("answering OCSP requests on http://{address}/");
     }
