@@ -196,21 +196,27 @@ fn links_between_documents_lead_somewhere() {
     }
 }
 
-/// The decisions table names tests; they must exist.
+/// The decisions table and the threats name tests; they must exist.
 #[test]
-fn every_test_that_the_decisions_name_exists() {
+fn every_test_that_the_decisions_and_the_threats_name_exists() {
     let architecture = read("docs/ARCHITECTURE.md");
-    let table = architecture.split("## Decisions").nth(1).expect("a section Decisions");
+    let decisions = architecture.split("## Decisions").nth(1).expect("a section Decisions");
+    assert!(named_tests(decisions) > 50);
+    assert!(named_tests(&read("docs/THREATS.md")) > 30);
+}
+
+/// How many tests a text names, all of which exist.
+fn named_tests(text: &str) -> usize {
     let mut sources = String::new();
     collect(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut sources);
     collect(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"), &mut sources);
     let mut named = 0;
-    for word in table.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() >= 3 && !word.contains(' '))
+    for word in text.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() >= 3 && !word.contains(' '))
     {
         named += 1;
         assert!(sources.contains(&format!("fn {word}(")), "there is no test {word}");
     }
-    assert!(named > 50, "only {named} tests are named");
+    named
 }
 
 fn collect(dir: &std::path::Path, text: &mut String) {
