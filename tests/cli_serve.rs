@@ -3,9 +3,12 @@
 mod common;
 
 use common::eventually;
-use common::serving::{Serving, index, port, prepare, start, start_logging_to, write_config, write_registry};
+use common::serving::{
+    Serving, asking, index, port, prepare, start, start_logging_to, start_unread, write_config, write_registry,
+};
 use common::site::{Said, write_signer};
-use std::net::{SocketAddr, TcpListener};
+use std::io::{BufRead, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -169,4 +172,73 @@ fn an_agent_that_cannot_be_started_is_told_while_everything_is_served() {
     serving.signal("HUP");
     eventually(LIMIT, "ready", || serving.readyz().contains("200 OK"));
     assert_eq!(running(), None);
+}
+
+/// The lines that were lost, as counted.
+fn lines_dropped(serving: &Serving) -> u64 {
+    let page = serving.admin("/metrics");
+    let value = page.lines().find_map(|line| line.strip_prefix("stillgood_log_lines_dropped_total "));
+    value.expect("the counter").parse().unwrap()
+}
+
+#[test]
+fn a_log_that_nobody_reads_stops_nobody_and_what_is_lost_is_counted() {
+    // A pipe takes some 500 lines, the queue in front of it 8 192.
+    const BATCHES: usize = 120;
+    const BATCH: usize = 100;
+    let dir = tempfile::tempdir().unwrap();
+    let lab = prepare(dir.path(), 50);
+    write_registry(dir.path(), 1, "active");
+    let admin = port();
+    write_config(dir.path(), admin, "workers = 1\nmax_requests_per_connection = 100000\n[log]\nrequests = 1");
+    let (mut serving, mut log) = start_unread(dir.path(), admin, |_| {});
+    eventually(LIMIT, "ready", || serving.readyz().contains("200 OK"));
+    assert_eq!(lines_dropped(&serving), 0);
+
+    let body = asking(&lab, 3);
+    let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+    let batch = [head.as_bytes(), &body].concat().repeat(BATCH);
+    let mut stream = TcpStream::connect(serving.endpoint).unwrap();
+    stream.set_read_timeout(Some(2 * LIMIT)).unwrap();
+    for n in 0..BATCHES {
+        stream.write_all(&batch).unwrap();
+        let (mut answers, mut buffer) = (Vec::new(), [0; 16_384]);
+        while answers.windows(12).filter(|w| w == b"HTTP/1.1 200").count() < BATCH {
+            let len = stream.read(&mut buffer).unwrap_or_else(|e| panic!("no answer in batch {n}: {e}"));
+            assert!(len > 0, "closed in batch {n}");
+            answers.extend_from_slice(&buffer[..len]);
+        }
+    }
+    assert!(lines_dropped(&serving) > 0);
+    assert_eq!(serving.said(&lab, 3), Said::Revoked);
+
+    // Whoever reads again gets whole lines, and the last word.
+    for _ in 0..8_000 {
+        let mut line = String::new();
+        assert!(log.read_line(&mut line).unwrap() > 0 && line.ends_with('\n'), "{line}");
+    }
+    serving.signal("TERM");
+    let mut rest = String::new();
+    log.read_to_string(&mut rest).unwrap();
+    assert!(serving.child.wait().unwrap().success());
+    assert!(rest.lines().last().is_some_and(|line| line.contains("SIGTERM: stopping")), "{rest}");
+}
+
+#[test]
+fn what_ends_the_start_is_the_last_word_behind_a_whole_log() {
+    let dir = tempfile::tempdir().unwrap();
+    prepare(dir.path(), 5);
+    write_registry(dir.path(), 1, "active");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let _taken = TcpListener::bind(taken).unwrap();
+    let text = format!(
+        "state_dir = \"state\"\n[registry]\nsource = \"issuers.json\"\n[endpoint]\nlisten = [\"{taken}\"]\n[admin]\nlisten = \"0.0.0.0:1\"\n"
+    );
+    std::fs::write(dir.path().join("stillgood.toml"), text).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_stillgood"));
+    let output = command.args(["serve", "--config"]).arg(dir.path().join("stillgood.toml")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("0.0.0.0:1 is not loopback"), "{said}");
+    assert!(said.lines().last().is_some_and(|line| line.contains("another process listens there")), "{said}");
 }

@@ -11,7 +11,7 @@ pub(super) fn page(state: &State) -> String {
     issuers(state, &mut e);
     signing(state, &mut e);
     registry(state, &mut e);
-    process(&mut e);
+    process(state, &mut e);
     if let Some(agent) = &*state.agent.load() {
         super::renewal::metrics(agent, &mut e);
     }
@@ -184,7 +184,7 @@ fn signing(state: &State, e: &mut Exposition) {
 }
 
 /// What the kernel says of this process, under the names that every dashboard knows. Left out where there is no /proc.
-fn process(e: &mut Exposition) {
+fn process(state: &State, e: &mut Exposition) {
     let pages = std::fs::read_to_string("/proc/self/statm").ok();
     let resident = pages.and_then(|text| text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()));
     if let Some(pages) = resident {
@@ -194,6 +194,9 @@ fn process(e: &mut Exposition) {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     let seconds = time.tv_sec as f64 + time.tv_nsec as f64 / 1e9;
     e.single("process_cpu_seconds_total", Kind::Counter, "CPU time, user and system, in seconds.", seconds);
+    let dropped = state.lines_dropped.load().as_ref().map_or(0, |count| count());
+    let help = "Log lines lost because whoever reads standard error does not keep up.";
+    e.single("stillgood_log_lines_dropped_total", Kind::Counter, help, dropped);
 }
 
 fn registry(state: &State, e: &mut Exposition) {

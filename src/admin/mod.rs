@@ -51,11 +51,15 @@ pub struct State {
     agent_fault: ArcSwapOption<String>,
     report: ArcSwapOption<Report>,
     trail: ArcSwapOption<Trail>,
+    lines_dropped: ArcSwapOption<Count>,
     meter: page::Meter,
 }
 
 /// Says how everything is; never waits.
 pub type Report = Box<dyn Fn() -> control::Status + Send + Sync>;
+
+/// Says how many there have been; never waits.
+pub type Count = Box<dyn Fn() -> u64 + Send + Sync>;
 
 impl State {
     /// Shows this responder, these counters and this registry.
@@ -76,6 +80,7 @@ impl State {
             agent_fault: ArcSwapOption::empty(),
             report: ArcSwapOption::empty(),
             trail: ArcSwapOption::empty(),
+            lines_dropped: ArcSwapOption::empty(),
             meter: page::Meter::default(),
         }
     }
@@ -106,6 +111,11 @@ impl State {
     /// Counts what this audit trail loses.
     pub fn set_trail(&self, trail: Option<Arc<Trail>>) {
         self.trail.store(trail);
+    }
+
+    /// Shows this count of log lines that were lost.
+    pub fn set_lines_dropped(&self, count: Count) {
+        self.lines_dropped.store(Some(Arc::new(count)));
     }
 
     /// The renewal agent that is shown.

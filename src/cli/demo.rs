@@ -47,16 +47,18 @@ pub(super) struct Args {
 
 /// Runs the verb.
 pub(super) fn run(args: &Args) -> ExitCode {
-    logging::start(LogFormat::Text);
-    match prepare(args).and_then(|config| {
+    let log = logging::start(LogFormat::Text);
+    let stopped = prepare(args).and_then(|config| {
         let dir = args.dir.clone();
         let started = move |addresses: &[SocketAddr], admin: Option<SocketAddr>| {
             if let (Some(address), Some(admin)) = (addresses.first(), admin) {
                 println!("{}", what_to_try(&dir, *address, admin));
             }
         };
-        run_until_stopped(config, &Options { progress: true, started: Some(&started) })
-    }) {
+        run_until_stopped(config, &Options { progress: true, started: Some(&started), log: &log })
+    });
+    drop(log); // its last lines come before the last word
+    match stopped {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("stillgood demo: {error}");

@@ -34,11 +34,13 @@ pub(super) fn run(args: &Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    logging::start(args.log.map_or(config.log.format, Into::into));
+    let log = logging::start(args.log.map_or(config.log.format, Into::into));
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    match run_until_stopped(config, &Options { progress: true, started: None }) {
+    let stopped = run_until_stopped(config, &Options { progress: true, started: None, log: &log });
+    drop(log); // its last lines come before the last word
+    match stopped {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("stillgood serve: {error}");

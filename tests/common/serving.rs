@@ -5,7 +5,7 @@ use super::{Lab, eventually, long_serial, request};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 use stillgood::ocsp::HashAlgorithm;
 use stillgood::signer::KeyKind;
@@ -57,6 +57,18 @@ pub fn write_config(dir: &Path, admin: SocketAddr, more: &str) {
 
 /// Starts it on the configuration in `dir` and waits until it listens.
 pub fn start(dir: &Path, admin: SocketAddr, prepare: impl FnOnce(&mut Command)) -> Serving {
+    let (serving, mut log) = start_unread(dir, admin, prepare);
+    // Its log must not fill the pipe.
+    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+    serving
+}
+
+/// As [`start`], with the rest of the log for the caller to read.
+pub fn start_unread(
+    dir: &Path,
+    admin: SocketAddr,
+    prepare: impl FnOnce(&mut Command),
+) -> (Serving, BufReader<ChildStderr>) {
     let mut command = command(dir);
     command.stderr(Stdio::piped());
     prepare(&mut command);
@@ -71,9 +83,7 @@ pub fn start(dir: &Path, admin: SocketAddr, prepare: impl FnOnce(&mut Command)) 
             break endpoint;
         }
     };
-    // Its log must not fill the pipe.
-    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-    Serving { child, endpoint, admin }
+    (Serving { child, endpoint, admin }, log)
 }
 
 /// As [`start`], with the log in a file.

@@ -9,6 +9,7 @@ use self::registry::Registry;
 use self::service::Service;
 use self::signals::{Signal, Signals};
 use super::agent::RenewalAgent;
+use super::logging::Log;
 use super::supervisor::{Sockets, Supervisor};
 use super::sync;
 use crate::admin;
@@ -38,6 +39,8 @@ pub(super) struct Options<'a> {
     pub(super) progress: bool,
     /// Called once, when requests are being answered, with the addresses of the endpoint and of the admin listener.
     pub(super) started: Option<&'a Started>,
+    /// The log, whose losses are shown.
+    pub(super) log: &'a Log,
 }
 
 /// Is told the addresses of the endpoint and of the admin listener.
@@ -81,6 +84,7 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
     let admin_state =
         Arc::new(admin::State::new(responder.clone(), endpoint.stats().clone(), status.clone(), clock.clone()));
     admin_state.set_trail(renewal.trail());
+    admin_state.set_lines_dropped(Box::new(options.log.lines_dropped()));
     for address in &addresses {
         tracing::info!("answering OCSP requests on http://{address}/");
     }
