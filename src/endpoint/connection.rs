@@ -5,6 +5,7 @@
 
 use super::fast::{INPUT_LEN, Missing, Next, Turn, advance};
 use super::http::Scratch;
+use super::limits::Limits;
 use super::service::Service;
 use super::stats::Event;
 use super::timer::Deadline;
@@ -27,6 +28,9 @@ const REQUEST_TIMEOUT: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nConnection: clo
 /// After so many buffers of pipelined requests the other connections of the worker have theirs. An ordinary client sends
 /// its next request when it has the answer, and never gets here.
 const TURNS: u32 = 2;
+/// Octets read at a time. What was read and cannot be answered, because the client does not take the answers before, is kept
+/// for each such connection; a request that is longer is read in several goes.
+const READ: usize = 8 * 1024;
 /// What the output buffer may keep between turns.
 const OUTPUT_KEEP: usize = 128 * 1024;
 
@@ -131,7 +135,8 @@ impl Connection<'_> {
             match Pin::new(&mut self.stream).poll_write(cx, rest) {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     self.sent += n;
-                    self.deadline.set(monotonic(), self.worker.service().limits.write);
+                    let most = self.worker.service().limits.write;
+                    self.deadline.extend(monotonic(), Limits::time_to_take(n), most);
                 }
                 Poll::Ready(_) => return Poll::Ready(Err(End::Gone)),
                 Poll::Pending => {
@@ -152,7 +157,8 @@ impl Connection<'_> {
     /// Reads behind what is carried over; gives the number of octets in the input buffer.
     fn poll_fill(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Poll<Result<usize, End>> {
         let carried = self.load_carry(buffers);
-        let mut free = ReadBuf::new(buffers.input.get_mut(carried..).unwrap_or_default());
+        let end = carried.saturating_add(READ).min(INPUT_LEN);
+        let mut free = ReadBuf::new(buffers.input.get_mut(carried..end).unwrap_or_default());
         match Pin::new(&mut self.stream).poll_read(cx, &mut free) {
             Poll::Ready(Ok(())) if !free.filled().is_empty() => Poll::Ready(Ok(carried + free.filled().len())),
             // The client has closed its side within a body: what that deserves, hyper knows.
@@ -235,7 +241,7 @@ impl Connection<'_> {
         let phase = match self.next {
             _ if !self.unsent.is_empty() => {
                 self.deadline.set(now, limits.write);
-                Phase::Busy
+                Phase::Blocked
             }
             Next::Read(Missing::Everything) if self.served > 0 => {
                 self.began = None;

@@ -19,6 +19,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll};
+use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -43,6 +44,7 @@ pub(super) async fn serve(
         deadline: Deadline::after(monotonic(), begun),
         limits: limits.clone(),
         write_began: false,
+        blocked: None,
         shared: shared.clone(),
     };
     let mut connection = hyper::server::conn::http1::Builder::new()
@@ -52,7 +54,7 @@ pub(super) async fn serve(
         .header_read_timeout(None)
         .max_headers(limits.max_headers)
         .max_header_size(limits.max_header)
-        .max_buf_size(2 * Limits::MAX_HEADER)
+        .max_buf_size(2 * limits.max_header)
         .serve_connection(TokioIo::new(io), Served(shared));
     let result = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
     match result {
@@ -91,11 +93,11 @@ impl hyper::service::Service<Request<Incoming>> for Served {
     fn call(&self, request: Request<Incoming>) -> Self::Future {
         let shared = self.0.clone();
         let service = shared.worker.service();
-        shared.set(Phase::Busy);
+        shared.set(Phase::Body);
         Box::pin(async move {
             // hyper says nothing about the connection to an HTTP/1.0 client that it is about to leave.
             let leaves = request.version() == Version::HTTP_10 && !keeps_alive(request.headers());
-            let mut response = service.answer(request).await;
+            let mut response = service.answer_noting(request, || shared.set(Phase::Busy)).await;
             let served = shared.served.fetch_add(1, Relaxed).saturating_add(1);
             if leaves || shared.worker.draining() || served >= service.limits.max_requests_per_connection {
                 response.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
@@ -119,7 +121,16 @@ struct Guarded {
     limits: Arc<Limits>,
     /// A write is waiting for the client; the deadline is that of the write.
     write_began: bool,
+    /// Since when the client has not taken all that we want to send, by when it must go on, and what it kept from being seen.
+    blocked: Option<Blocked>,
     shared: Arc<Shared>,
+}
+
+#[derive(Clone, Copy)]
+struct Blocked {
+    since: Instant,
+    until: Instant,
+    behind: Phase,
 }
 
 impl Guarded {
@@ -133,26 +144,50 @@ impl Guarded {
 
     /// Notes that octets have gone to the client, or that the client keeps us waiting.
     fn wrote(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        let phase = self.shared.activity.phase();
         match written {
             Poll::Ready(result) => {
+                let now = monotonic();
                 self.write_began = false;
-                if self.shared.activity.phase() == Phase::Sending {
+                if phase == Phase::Sending {
                     self.shared.set(Phase::Idle);
                 }
-                self.deadline.set(monotonic(), self.limits.idle);
+                if let (Some(blocked), Ok(taken)) = (&mut self.blocked, &result) {
+                    let earned = blocked.until.checked_add(Limits::time_to_take(*taken));
+                    let most = now.checked_add(self.limits.write);
+                    blocked.until = earned.zip(most).map_or(now, |(earned, most)| earned.min(most));
+                }
+                self.deadline.set(now, self.limits.idle);
                 Poll::Ready(result)
             }
             Poll::Pending => {
+                let now = monotonic();
+                let write = self.limits.write;
+                let behind = if phase == Phase::Busy { Phase::Busy } else { Phase::Idle };
+                let until = now.checked_add(write).unwrap_or(now);
+                let blocked = *self.blocked.get_or_insert(Blocked { since: now, until, behind });
+                if phase != Phase::Blocked {
+                    let worker = &self.shared.worker;
+                    self.shared.activity.set(Phase::Blocked, worker.millis(blocked.since));
+                }
                 if !self.write_began {
                     self.write_began = true;
-                    self.shared.set(Phase::Sending);
-                    self.deadline.set(monotonic(), self.limits.write);
+                    self.deadline.set(now, blocked.until.saturating_duration_since(now));
                 }
                 self.deadline.poll(cx).map(|()| {
                     self.shared.shard().event(Event::WriteTimeout);
                     Err(io::ErrorKind::TimedOut.into())
                 })
             }
+        }
+    }
+
+    /// Notes that the client has taken all there was.
+    fn flushed(&mut self) {
+        if let Some(blocked) = self.blocked.take()
+            && self.shared.activity.phase() == Phase::Blocked
+        {
+            self.shared.set(blocked.behind);
         }
     }
 }
@@ -176,7 +211,7 @@ impl AsyncRead for Guarded {
         }
         // While a request is answered, and while its answer is sent, others watch the time.
         let phase = this.shared.activity.phase();
-        if matches!(phase, Phase::Busy | Phase::Sending) || this.write_began {
+        if matches!(phase, Phase::Body | Phase::Busy | Phase::Sending) || this.write_began {
             return Poll::Pending;
         }
         this.deadline.poll(cx).map(|()| {
@@ -210,7 +245,12 @@ impl AsyncWrite for Guarded {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.stream).poll_flush(cx);
+        if flushed.is_ready() {
+            this.flushed();
+        }
+        flushed
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

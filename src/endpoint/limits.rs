@@ -13,7 +13,8 @@ pub struct Limits {
     /// How long a connection may stay open with no request in progress. Clients of OCSP ask once or in a burst; proxies
     /// keep connections, and gain little from more than this.
     pub idle: Duration,
-    /// How long a client may take none of the octets we want to send. A client that takes some each time is served.
+    /// How long a client may take none of the octets we want to send. One that takes some each time is served as long as
+    /// it takes [`Limits::SLOWEST`] on average.
     pub write: Duration,
     /// How long an answer may take to be signed on demand before the client is told `tryLater`. Clients give up after
     /// 3 s (Apple) to 15 s, and the Baseline Requirements §4.10.2 allow 10 s.
@@ -28,8 +29,9 @@ pub struct Limits {
     /// The body, after chunks are put together; a longer one is answered `malformedRequest` in HTTP 200 and the
     /// connection is closed. At most [`Request::MAX_LEN`].
     pub max_body: usize,
-    /// Open connections, all workers together. When they are used up, a new one takes the place of the one that has been
-    /// without a request in progress for longest (among a sample, on the same worker); if there is none, it is refused.
+    /// Open connections, all workers together. When they are used up, a new one takes the place of the one that has kept us
+    /// waiting for longest, be it for a request or because it does not take its answers (among a sample, on the same worker);
+    /// if there is none, it is refused.
     /// Should be below the limit on open files.
     pub max_connections: usize,
     /// Open connections per client (an IPv4 address or an IPv6 /64); 0 sets no limit. Off by default: behind a proxy or a
@@ -44,8 +46,16 @@ impl Limits {
     pub const MIN_HEADER: usize = 8_192;
     /// The most that `max_header` can be.
     pub const MAX_HEADER: usize = 65_536;
+    /// The least octets a second that a client must take of what we send, beyond what the kernel keeps for it: those of the
+    /// slowest of mobile links.
+    pub const SLOWEST: u32 = 1_024;
     /// The most that `max_headers` can be.
     pub const MAX_HEADERS: usize = 256;
+
+    /// The time that a client may take for so many octets of ours.
+    pub(super) fn time_to_take(octets: usize) -> Duration {
+        Duration::from_secs(octets as u64) / Self::SLOWEST
+    }
 
     /// These limits with every value inside its bounds.
     pub(super) fn bounded(mut self) -> Self {

@@ -24,6 +24,20 @@ pub(super) enum Phase {
     Busy = 3,
     /// hyper has the answer and sends it.
     Sending = 4,
+    /// hyper has the head of a request, and not all of its body.
+    Body = 5,
+    /// The client does not take what we send.
+    Blocked = 6,
+}
+
+impl Phase {
+    /// Whether it is the client that keeps us waiting.
+    fn waits_for_client(self) -> bool {
+        match self {
+            Phase::Fresh | Phase::Idle | Phase::Reading | Phase::Body | Phase::Blocked => true,
+            Phase::Busy | Phase::Sending => false,
+        }
+    }
 }
 
 /// What one connection is at, and since when, in milliseconds since the worker began. Written by the connection's task,
@@ -63,7 +77,9 @@ impl Activity {
             1 => Phase::Idle,
             2 => Phase::Reading,
             3 => Phase::Busy,
-            _ => Phase::Sending,
+            4 => Phase::Sending,
+            5 => Phase::Body,
+            _ => Phase::Blocked,
         }
     }
 
@@ -118,8 +134,8 @@ impl Registry {
         let idlest = sample
             .filter_map(|slot| {
                 let entry = self.slots.get(slot)?.as_ref()?;
-                let waits = matches!(entry.activity.phase(), Phase::Fresh | Phase::Idle | Phase::Reading);
-                (waits && entry.task.is_some()).then(|| (entry.activity.since(), slot))
+                (entry.activity.phase().waits_for_client() && entry.task.is_some())
+                    .then(|| (entry.activity.since(), slot))
             })
             .min();
         self.cursor = (self.cursor + SAMPLE).checked_rem(len).unwrap_or(0);
@@ -145,9 +161,10 @@ mod tests {
     async fn the_one_that_has_waited_longest_is_closed_and_none_at_work() {
         let mut registry = Registry::default();
         assert!(registry.take_idlest().is_none());
-        let phases = [Phase::Busy, Phase::Idle, Phase::Reading, Phase::Fresh, Phase::Sending];
+        let phases =
+            [Phase::Busy, Phase::Idle, Phase::Reading, Phase::Fresh, Phase::Sending, Phase::Body, Phase::Blocked];
         let mut tasks = Vec::new();
-        for (phase, since) in phases.into_iter().cycle().zip((0..500u64).rev()) {
+        for (phase, since) in phases.into_iter().cycle().zip((0..700u64).rev()) {
             let activity = Arc::new(Activity::fresh(0));
             activity.set(phase, since);
             assert_eq!((activity.phase(), activity.since()), (phase, since));
@@ -155,15 +172,15 @@ mod tests {
             tasks.push(tokio::spawn(std::future::pending::<()>()));
             registry.set_task(slot, tasks[slot].abort_handle());
         }
-        // The first sample is of slots 0 to 63; 63 is a Fresh one and the youngest in time since, 500 - 1 - 63.
+        // The first sample is of slots 0 to 63, of which the last has been in its phase for longest: it does not take its answer.
         let first = registry.take_idlest().unwrap();
-        assert_eq!(first.id(), tasks[63].abort_handle().id());
+        assert_eq!(first.id(), tasks[62].abort_handle().id());
         let mut taken = 1;
         while registry.take_idlest().is_some() {
             taken += 1;
         }
-        assert_eq!(taken, 300, "all that wait, each once");
-        assert_eq!(registry.open(), 500);
+        assert_eq!(taken, 500, "all that wait, each once");
+        assert_eq!(registry.open(), 700);
     }
 
     #[test]

@@ -113,9 +113,19 @@ impl Service {
     where
         B: hyper::body::Body,
     {
+        self.answer_noting(request, || {}).await
+    }
+
+    /// Answers one request; `whole` is told when there is no more of it to wait for.
+    pub(super) async fn answer_noting<B>(&self, request: Request<B>, whole: impl FnOnce()) -> Response<Full<Bytes>>
+    where
+        B: hyper::body::Body,
+    {
         let (parts, body) = request.into_parts();
         let method = MethodKind::of(parts.method.as_str());
-        let body = match self.body(method, body).await {
+        let body = self.body(method, body).await;
+        whole();
+        let body = match body {
             Ok(body) => body,
             Err(lost) => return self.without_body(lost),
         };

@@ -22,6 +22,11 @@ impl Deadline {
         self.at = later(now, delay);
     }
 
+    /// Moves it later by `by`, but no later than `most` from now.
+    pub(super) fn extend(&mut self, now: Instant, by: Duration, most: Duration) {
+        self.at = later(self.at, by).min(later(now, most));
+    }
+
     /// Ready once the deadline has passed; wakes the task then.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.at < self.timer.deadline().into_std() {
@@ -40,4 +45,24 @@ impl Deadline {
 /// An overflow, which no sensible limit brings about, means at once rather than never.
 fn later(now: Instant, delay: Duration) -> Instant {
     now.checked_add(delay).unwrap_or(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_deadline_is_extended_by_what_was_earned_and_never_beyond_the_most() {
+        const SECOND: Duration = Duration::from_secs(1);
+        let now = crate::time::monotonic();
+        let mut deadline = Deadline::after(now, 10 * SECOND);
+        deadline.extend(now + 4 * SECOND, SECOND, 10 * SECOND);
+        assert_eq!(deadline.at, now + 11 * SECOND);
+        deadline.extend(now + 5 * SECOND, 60 * SECOND, 10 * SECOND);
+        assert_eq!(deadline.at, now + 15 * SECOND);
+        for second in 6..=14 {
+            deadline.extend(now + second * SECOND, Duration::from_millis(1), 10 * SECOND);
+        }
+        assert_eq!(deadline.at, now + 15 * SECOND + Duration::from_millis(9), "a drop at a time buys no time");
+    }
 }

@@ -128,7 +128,7 @@ impl Worker {
                 _ if over => true,
                 Phase::Idle => millis >= u64::try_from(DRAIN_TICK.as_millis()).unwrap_or(0),
                 Phase::Fresh => millis >= patience,
-                Phase::Reading | Phase::Busy | Phase::Sending => false,
+                Phase::Reading | Phase::Body | Phase::Busy | Phase::Sending | Phase::Blocked => false,
             });
             leaving.iter().for_each(tokio::task::AbortHandle::abort);
             if over {

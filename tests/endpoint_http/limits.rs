@@ -3,7 +3,7 @@
 use super::util::*;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
-use stillgood::endpoint::{Event, Limits, Outcome};
+use stillgood::endpoint::{Event, Handle, Limits, Outcome};
 use stillgood::ocsp::Request;
 
 const SHORT: Duration = Duration::from_millis(200);
@@ -226,6 +226,49 @@ fn connections_at_work_are_never_closed_for_a_new_one() {
         }
         assert_eq!(server.stats().snapshot().event(Event::RefusedFull), 1);
         assert_eq!(Client::connect(server).ask(&get(READY)).body, signed(READY), "now one of them is idle");
+    });
+}
+
+/// Clients that want answers and do not take them, so many that they have every place.
+fn greedy(server: &Handle, count: usize) -> Vec<Client> {
+    let greedy: Vec<_> = (0..count)
+        .map(|_| {
+            let mut client = Client::connect(server);
+            for _ in 0..400 {
+                client.send(&get(LARGE)); // 24 MB of answers, more than the kernel keeps
+            }
+            client
+        })
+        .collect();
+    soon("they are all there", || server.stats().snapshot().event(Event::Opened) == count as u64);
+    greedy
+}
+
+#[test]
+fn clients_that_do_not_take_their_answers_make_room_for_one_that_asks() {
+    both(Limits { max_connections: 4, write: Duration::from_secs(600), ..Limits::default() }, |server| {
+        let greedy = greedy(server, 4);
+        soon("a place is free for one that asks", || {
+            let mut client = Client::connect(server);
+            let asked = std::io::Write::write_all(&mut client.stream, &get(READY));
+            asked.is_ok() && client.try_reply(false).is_some_and(|reply| reply.body == signed(READY))
+        });
+        assert!(server.stats().snapshot().event(Event::Evicted) > 0);
+        drop(greedy);
+    });
+}
+
+#[test]
+fn bodies_that_do_not_come_make_room_for_one_that_asks() {
+    both(Limits { max_connections: 4, body_read: Duration::from_secs(600), ..Limits::default() }, |server| {
+        let mut begun: Vec<_> = (0..4).map(|_| Client::connect(server)).collect();
+        for client in &mut begun {
+            client.send(b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
+        }
+        // All of them have their bodies awaited, and none is merely silent.
+        std::thread::sleep(SHORT);
+        assert_eq!(Client::connect(server).ask(&get(READY)).body, signed(READY));
+        assert_eq!(server.stats().snapshot().event(Event::Evicted), 1);
     });
 }
 
