@@ -14,7 +14,7 @@ pub use server::{AdminError, AdminHandle, start, start_on};
 
 use crate::agent;
 use crate::audit::Trail;
-use crate::endpoint::Stats;
+use crate::endpoint::{self, Pulse, Stats};
 use crate::registry::{Generation, Held, Looks};
 use crate::responder::Responder;
 use crate::time::{Clock, Timestamp};
@@ -44,6 +44,7 @@ pub struct RegistryView {
 pub struct State {
     responder: Responder,
     endpoint: ArcSwap<Stats>,
+    pulse: ArcSwap<Pulse>,
     registry: Arc<ArcSwap<RegistryView>>,
     clock: Arc<dyn Clock>,
     started: Timestamp,
@@ -62,17 +63,18 @@ pub type Report = Box<dyn Fn() -> control::Status + Send + Sync>;
 pub type Count = Box<dyn Fn() -> u64 + Send + Sync>;
 
 impl State {
-    /// Shows this responder, these counters and this registry.
+    /// Shows this responder, this endpoint and this registry.
     pub fn new(
         responder: Responder,
-        endpoint: Stats,
+        endpoint: &endpoint::Handle,
         registry: Arc<ArcSwap<RegistryView>>,
         clock: Arc<dyn Clock>,
     ) -> Self {
         let started = clock.now();
         State {
             responder,
-            endpoint: ArcSwap::from_pointee(endpoint),
+            endpoint: ArcSwap::from_pointee(endpoint.stats().clone()),
+            pulse: ArcSwap::from_pointee(endpoint.pulse()),
             registry,
             clock,
             started,
@@ -85,9 +87,10 @@ impl State {
         }
     }
 
-    /// Shows the counters of another endpoint, after its listeners were replaced.
-    pub fn set_endpoint(&self, stats: Stats) {
-        self.endpoint.store(Arc::new(stats));
+    /// Shows another endpoint, after its listeners were replaced.
+    pub fn set_endpoint(&self, endpoint: &endpoint::Handle) {
+        self.endpoint.store(Arc::new(endpoint.stats().clone()));
+        self.pulse.store(Arc::new(endpoint.pulse()));
     }
 
     /// Shows this renewal agent, or none; and why it does not run, where it is wanted and does not.
@@ -130,10 +133,15 @@ impl State {
         reports.iter().filter_map(|r| Some(format!("issuer {}: {}", r.id, r.cannot_sign()?))).collect()
     }
 
+    /// Why requests are not answered, or not all; `None` while every worker of the endpoint has its turns.
+    fn not_alive(&self) -> Option<String> {
+        self.pulse.load().fault(Pulse::OVERDUE)
+    }
+
     /// Why the service is not ready, one line each; empty when it is.
     fn not_ready(&self) -> Vec<String> {
         let now = self.clock.now();
-        let mut missing = Vec::new();
+        let mut missing = Vec::from_iter(self.not_alive());
         match self.responder.last_pass() {
             None => missing.push("the files have not been read yet".to_owned()),
             Some(at) if now.since(at) > PASS_OVERDUE => {

@@ -18,7 +18,10 @@ pub(super) fn answer(state: &State, method: &Method, path: &str, reads_html: boo
         return response;
     }
     match path {
-        "/healthz" => text(StatusCode::OK, "alive\n".into()),
+        "/healthz" => match state.not_alive() {
+            None => text(StatusCode::OK, "alive\n".into()),
+            Some(fault) => text(StatusCode::SERVICE_UNAVAILABLE, fault + "\n"),
+        },
         "/readyz" => {
             let missing = state.not_ready();
             if missing.is_empty() {

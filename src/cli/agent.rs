@@ -128,8 +128,8 @@ impl RenewalAgent {
     }
 
     /// Ends the agent, waiting no longer than it may take.
-    pub(super) fn stop(self) {
-        if let Some(running) = self.running
+    pub(super) fn stop(&mut self) {
+        if let Some(running) = self.running.take()
             && !running.agent.stop(STOP)
         {
             tracing::warn!("the renewal agent did not stop within {} s and is left behind", STOP.as_secs());

@@ -3,6 +3,7 @@
 //! These are systemd's protocols, sd_listen_fds(3) and sd_notify(3), which other managers speak too. Without one in the
 //! environment nothing here does anything.
 
+use crate::endpoint::Pulse;
 use crate::time::monotonic;
 use listenfd::ListenFd;
 use socket2::SockRef;
@@ -100,12 +101,13 @@ impl Supervisor {
         self.tell("STOPPING=1\nSTATUS=stopping");
     }
 
-    /// Says that all is well, if that is due. To be called often, and only while all is well: whoever stops calling is
-    /// started anew by the manager.
-    pub(super) fn feed(&mut self) {
+    /// Says that all is well, if that is due and every worker has its turns. To be called often, by whoever must have turns
+    /// too: who stops calling is started anew by the manager.
+    pub(super) fn feed(&mut self, workers: &Pulse) {
         let Some(every) = self.feed_every else { return };
         let now = monotonic();
-        if self.fed.is_none_or(|fed| now.saturating_duration_since(fed) >= every) {
+        let is_due = self.fed.is_none_or(|fed| now.saturating_duration_since(fed) >= every);
+        if is_due && workers.fault(Pulse::OVERDUE).is_none() {
             self.fed = Some(now);
             self.tell("WATCHDOG=1");
         }
@@ -135,6 +137,15 @@ fn connect(name: &OsStr) -> std::io::Result<UnixDatagram> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::{self, AdminHandle, State};
+    use crate::endpoint::{Answer, Handle, Server, Service, Settings, Source};
+    use crate::ocsp::{ErrorStatus, Request};
+    use crate::presign::DemandSettings;
+    use crate::responder::{Responder, ResponderSettings};
+    use crate::time::{Clock, SystemClock, Timestamp};
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+    use std::sync::{Arc, Mutex};
 
     fn supervisor(feed_every: Option<Duration>) -> (Supervisor, UnixDatagram) {
         let (to, from) = UnixDatagram::pair().unwrap();
@@ -162,17 +173,90 @@ mod tests {
 
     #[test]
     fn the_watchdog_is_fed_only_where_there_is_one_and_not_more_often_than_it_needs() {
+        let endpoint = endpoint(Arc::new(Blocking::default()));
+        let workers = endpoint.pulse();
         let (mut without, from) = supervisor(None);
-        without.feed();
+        without.feed(&workers);
         assert_eq!(heard(&from), None);
         let (mut with, from) = supervisor(Some(Duration::from_secs(3600)));
-        with.feed();
-        with.feed();
+        with.feed(&workers);
+        with.feed(&workers);
         assert_eq!((heard(&from), heard(&from)), (Some("WATCHDOG=1".into()), None));
         let (mut always, from) = supervisor(Some(Duration::ZERO));
-        always.feed();
-        always.feed();
+        always.feed(&workers);
+        always.feed(&workers);
         assert_eq!((heard(&from), heard(&from)), (Some("WATCHDOG=1".into()), Some("WATCHDOG=1".into())));
+    }
+
+    /// A source that keeps the worker's thread as long as the test wants.
+    #[derive(Default)]
+    struct Blocking(Mutex<()>);
+
+    impl Source for Blocking {
+        fn answer(&self, _: &Request<'_>, _: Timestamp, _: &mut Vec<u8>) -> Answer {
+            drop(self.0.lock());
+            Answer::Refused(ErrorStatus::TryLater)
+        }
+    }
+
+    fn endpoint(source: Arc<Blocking>) -> Handle {
+        let settings = Settings { listen: vec!["127.0.0.1:0".parse().unwrap()], workers: 1, ..Settings::default() };
+        Server::start(&Service::new(source), settings).unwrap()
+    }
+
+    /// The first line of what the admin listener says.
+    fn says(admin: &AdminHandle, path: &str) -> String {
+        let mut stream = TcpStream::connect(admin.address()).unwrap();
+        stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).unwrap();
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap();
+        text
+    }
+
+    fn eventually(what: &str, happens: impl Fn() -> bool) {
+        let began = monotonic();
+        while !happens() {
+            assert!(began.elapsed() < Duration::from_secs(60), "{what}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    #[test]
+    fn a_worker_that_hangs_is_not_alive_and_its_watchdog_is_not_fed() {
+        let source = Arc::new(Blocking::default());
+        let endpoint = endpoint(source.clone());
+        let workers = endpoint.pulse();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let responder = Responder::start(ResponderSettings {
+            state_dir: None,
+            presign_workers: 1,
+            background_nice: 0,
+            demand: DemandSettings::default(),
+            clock: clock.clone(),
+        });
+        let state = Arc::new(State::new(responder, &endpoint, Arc::default(), clock));
+        let admin = admin::start("127.0.0.1:0".parse().unwrap(), state).unwrap();
+        let (mut supervisor, manager) = supervisor(Some(Duration::ZERO));
+        supervisor.feed(&workers);
+        assert_eq!(heard(&manager), Some("WATCHDOG=1".into()));
+        assert!(says(&admin, "/healthz").contains("200 OK"));
+
+        let held = source.0.lock().unwrap();
+        let mut client = TcpStream::connect(endpoint.addresses()[0]).unwrap();
+        let serial_1 = "30423040303e303c303a300906052b0e03021a05000414111111111111111111111111111111111111111104142222222222222222222222222222222222222222020101";
+        let body = data_encoding::HEXLOWER.decode(serial_1.as_bytes()).unwrap();
+        let head = format!("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+        client.write_all(&[head.as_bytes(), &body].concat()).unwrap();
+        eventually("it is noticed", || says(&admin, "/healthz").contains("503 "));
+        let hangs = "worker 0 of 1 of the endpoint hangs: silent for 1";
+        assert!(says(&admin, "/healthz").contains(hangs) && says(&admin, "/readyz").contains(hangs));
+        supervisor.feed(&workers);
+        assert_eq!(heard(&manager), None, "not fed");
+
+        drop(held);
+        eventually("it is at work again", || says(&admin, "/healthz").contains("200 OK"));
+        supervisor.feed(&workers);
+        assert_eq!(heard(&manager), Some("WATCHDOG=1".into()));
     }
 
     #[test]

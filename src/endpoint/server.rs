@@ -2,10 +2,10 @@
 
 use super::gate::Gate;
 use super::listen::{self, StartError};
+use super::pulse::Pulse;
 use super::service::Service;
 use super::stats::Stats;
 use super::worker::{Stop, Worker};
-use crate::time::monotonic;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -118,8 +118,12 @@ impl Handle {
     /// Whether every worker is at work and its event loop has had a turn within `within`. Workers give a sign of life every
     /// second, so less than a few seconds says nothing.
     pub fn is_responsive(&self, within: Duration) -> bool {
-        let now = monotonic();
-        self.is_running() && self.workers.iter().all(|worker| worker.silent_for(now) <= within)
+        self.is_running() && self.pulse().fault(within).is_none()
+    }
+
+    /// The signs of life of the workers, for those who watch them.
+    pub fn pulse(&self) -> Pulse {
+        Pulse(self.workers.clone().into())
     }
 
     /// Lets `service` answer every request that is read from now on, with its mounts and limits, for a new configuration.

@@ -83,7 +83,7 @@ impl Worker {
         u64::try_from(now.saturating_duration_since(self.began).as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// How long ago the event loop gave its last sign of life; it gives one every second until it is told to stop.
+    /// How long ago the event loop gave its last sign of life; it gives one every second until it has stopped.
     pub(super) fn silent_for(&self, now: Instant) -> Duration {
         Duration::from_millis(self.millis(now).saturating_sub(self.beat.load(Relaxed)))
     }
@@ -92,8 +92,12 @@ impl Worker {
         let mut tick = tokio::time::interval(BEAT);
         loop {
             tick.tick().await;
-            self.beat.store(self.millis(monotonic()), Relaxed);
+            self.live(monotonic());
         }
+    }
+
+    fn live(&self, now: Instant) {
+        self.beat.store(self.millis(now), Relaxed);
     }
 
     fn registry(&self) -> MutexGuard<'_, Registry> {
@@ -123,6 +127,7 @@ impl Worker {
         let patience = u64::try_from(LAST_REQUESTS.as_millis()).unwrap_or(0);
         loop {
             let now = monotonic();
+            self.live(now);
             let over = until.is_none_or(|until| now >= until);
             let leaving = self.registry().take_tasks(self.millis(now), |phase, millis| match phase {
                 _ if over => true,

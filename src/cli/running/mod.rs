@@ -1,12 +1,14 @@
 //! A running service: state directory, registry, responder, listeners, signals.
 
+mod keeper;
 mod progress;
 mod registry;
 mod service;
 mod signals;
 
+use self::keeper::{Keeper, Order};
 use self::registry::Registry;
-use self::service::Service;
+use self::service::{Endpoint, Service};
 use self::signals::{Signal, Signals};
 use super::agent::RenewalAgent;
 use super::logging::Log;
@@ -30,8 +32,8 @@ use std::time::Duration;
 const GRACE: Duration = Duration::from_secs(10);
 /// How often the registry file is looked at for a change.
 const LOOK: Duration = Duration::from_millis(500);
-/// A worker of the endpoint gives a sign of life every second; one that has given none for so long hangs.
-const WORKER_OVERDUE: Duration = Duration::from_secs(10);
+/// How long the thread that looks at files, and the agent with it, may take to stop.
+const KEEPER_STOP: Duration = Duration::from_secs(7);
 
 /// How to run.
 pub(super) struct Options<'a> {
@@ -81,8 +83,7 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
     let looked = status.clone();
     let endpoint = listen(&config, &responder, &sockets, false)?;
     let addresses = endpoint.addresses().to_vec();
-    let admin_state =
-        Arc::new(admin::State::new(responder.clone(), endpoint.stats().clone(), status.clone(), clock.clone()));
+    let admin_state = Arc::new(admin::State::new(responder.clone(), &endpoint, status.clone(), clock.clone()));
     admin_state.set_trail(renewal.trail());
     admin_state.set_lines_dropped(Box::new(options.log.lines_dropped()));
     for address in &addresses {
@@ -94,13 +95,15 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
     let shared = Arc::new(ArcSwap::from_pointee(config.clone()));
     let config_watch = Watch::new([config.file.clone()]);
     let shown = responder.clone();
+    let endpoint = Arc::new(Endpoint::new(endpoint));
+    let mut changes = registry.changes();
     let mut service = Service {
         config,
         config_watch,
         responder,
         registry,
         sockets,
-        endpoint: Some(endpoint),
+        endpoint: endpoint.clone(),
         admin: None,
         admin_state,
         status,
@@ -117,6 +120,8 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
     if let Err(error) = service.start_control() {
         tracing::error!("{error}; operators cannot be answered, and it is tried again");
     }
+    let admin = service.admin.as_ref().map(admin::AdminHandle::address);
+    let keeper = Keeper::start(service)?;
     supervisor.ready(&addresses);
     let mut look = tokio::time::interval(LOOK);
     let progress = async {
@@ -126,45 +131,54 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
         }
     };
     tokio::pin!(progress);
-    let mut is_starting = true;
-    loop {
+    let (mut is_starting, mut is_late) = (true, false);
+    let ended = loop {
         tokio::select! {
             () = &mut progress, if is_starting => {
                 is_starting = false;
                 if let Some(started) = options.started {
-                    started(&addresses, service.admin.as_ref().map(admin::AdminHandle::address));
+                    started(&addresses, admin);
                 }
             }
             _ = look.tick() => {
-                service.look();
-                if service.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_responsive(WORKER_OVERDUE)) {
-                    supervisor.feed();
+                if keeper.has_ended() {
+                    break Err("the thread that looks at files has died; the log says why".to_owned());
+                }
+                keeper.order(Order::Look);
+                let fault = keeper.fault();
+                if let Some(fault) = fault.as_ref().filter(|_| !is_late) {
+                    tracing::error!("{fault}");
+                }
+                is_late = fault.is_some();
+                if let Some(workers) = endpoint.pulse() {
+                    supervisor.feed(&workers);
                 }
             }
-            () = service.registry.changed() => service.registry_changed(),
+            () = changes.next() => keeper.order(Order::Registry),
+            () = keeper.reloaded() => supervisor.ready(&endpoint.addresses()),
             signal = signals.next() => match signal {
                 Signal::Reload => {
                     supervisor.reloading();
-                    service.reload();
-                    supervisor.ready(service.endpoint.as_ref().map_or(&[], Handle::addresses));
+                    keeper.order(Order::Reload);
                 }
                 Signal::Stop(name) => {
                     supervisor.stopping();
                     tracing::info!("{name}: stopping; requests in progress are answered");
-                    break;
+                    break Ok(());
                 }
             }
         }
-    }
-    if let Some(endpoint) = service.endpoint.take() {
-        let renewal = service.renewal;
-        let _ = tokio::task::spawn_blocking(move || {
-            renewal.stop();
+    };
+    let _ = tokio::task::spawn_blocking(move || {
+        if !keeper.stop(KEEPER_STOP) {
+            tracing::error!("a look at the configuration or state_dir hangs and is left behind");
+        }
+        if let Some(endpoint) = endpoint.take() {
             endpoint.shutdown(GRACE);
-        })
-        .await;
-    }
-    Ok(())
+        }
+    })
+    .await;
+    ended
 }
 
 /// Listens on the sockets that were handed over, or where there are none on the addresses of the configuration: who starts

@@ -32,6 +32,19 @@ pub(super) struct Registry {
     _sync: Sync,
 }
 
+/// Tells when the registry has changed.
+pub(super) struct Changes(watch::Receiver<Arc<View>>);
+
+impl Changes {
+    /// Waits until there may be something new to hand on.
+    pub(super) async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            // Its thread has ended, which a panic alone could do; what is known holds.
+            std::future::pending::<()>().await;
+        }
+    }
+}
+
 impl Registry {
     pub(super) fn open(config: &Config, slots: Slots, clock: Arc<dyn Clock>) -> Result<Self, String> {
         let (sync, handle) = Sync::start(Settings::of(config), &config.state_dir, clock.clone())
@@ -61,12 +74,9 @@ impl Registry {
         self.handle.change(Settings::of(config));
     }
 
-    /// Waits until there may be something new to hand on.
-    pub(super) async fn changed(&mut self) {
-        if self.views.changed().await.is_err() {
-            // Its thread has ended, which a panic alone could do; what is known holds.
-            std::future::pending::<()>().await;
-        }
+    /// By what others learn that there may be something new to hand on.
+    pub(super) fn changes(&self) -> Changes {
+        Changes(self.views.clone())
     }
 
     /// Hands on what is new.

@@ -3,17 +3,54 @@
 use super::super::agent::{self, RenewalAgent};
 use super::super::control::wire::{self, Parts};
 use super::super::supervisor::Sockets;
+use super::keeper::Work;
 use super::registry::Registry;
 use super::{GRACE, listen, service};
 use crate::admin;
 use crate::admin::control::{ControlHandle, SocketError};
 use crate::config::Config;
-use crate::endpoint::Handle;
+use crate::endpoint::{Handle, Pulse};
 use crate::responder::Responder;
 use crate::status::Watch;
 use crate::time::Clock;
 use arc_swap::ArcSwap;
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The endpoint, for those who change it and those who watch and stop it: these wait for no file.
+pub(super) struct Endpoint(Mutex<Option<Handle>>);
+
+impl Endpoint {
+    pub(super) fn new(handle: Handle) -> Self {
+        Endpoint(Mutex::new(Some(handle)))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Handle>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The signs of life of its workers; none after it was taken.
+    pub(super) fn pulse(&self) -> Option<Pulse> {
+        self.lock().as_ref().map(Handle::pulse)
+    }
+
+    pub(super) fn addresses(&self) -> Vec<SocketAddr> {
+        self.lock().as_ref().map_or_else(Vec::new, |handle| handle.addresses().to_vec())
+    }
+
+    /// Takes it, to be stopped. Nothing comes into its place.
+    pub(super) fn take(&self) -> Option<Handle> {
+        self.lock().take()
+    }
+
+    /// Puts `next` into its place; gives the one that is to be stopped.
+    fn exchange(&self, next: Handle) -> Handle {
+        match &mut *self.lock() {
+            Some(handle) => std::mem::replace(handle, next),
+            None => next,
+        }
+    }
+}
 
 /// What runs, and what it was configured by.
 pub(super) struct Service {
@@ -23,7 +60,7 @@ pub(super) struct Service {
     pub(super) registry: Registry,
     /// Sockets that were handed over at the start.
     pub(super) sockets: Sockets,
-    pub(super) endpoint: Option<Handle>,
+    pub(super) endpoint: Arc<Endpoint>,
     pub(super) admin: Option<admin::AdminHandle>,
     pub(super) admin_state: Arc<admin::State>,
     pub(super) status: Arc<ArcSwap<admin::RegistryView>>,
@@ -70,7 +107,15 @@ impl Service {
         Ok(())
     }
 
-    pub(super) fn look(&mut self) {
+    /// Tells the agent what is known of the registry, and the admin listener of the agent.
+    pub(super) fn follow_renewal(&mut self) {
+        self.renewal.follow(&self.config, agent::reading(&self.registry.view()));
+        self.admin_state.set_agent(self.renewal.handle(), self.renewal.fault());
+    }
+}
+
+impl Work for Service {
+    fn look(&mut self) {
         let _ = self.start_admin(); // told at the start
         let _ = self.start_control();
         if !self.config_watch.poll().is_empty() {
@@ -79,19 +124,17 @@ impl Service {
         self.follow_renewal();
     }
 
-    pub(super) fn registry_changed(&mut self) {
+    fn registry_changed(&mut self) {
         self.registry.follow(&self.responder, &self.status);
         self.follow_renewal();
     }
 
-    /// Tells the agent what is known of the registry, and the admin listener of the agent.
-    pub(super) fn follow_renewal(&mut self) {
-        self.renewal.follow(&self.config, agent::reading(&self.registry.view()));
-        self.admin_state.set_agent(self.renewal.handle(), self.renewal.fault());
+    fn stop(&mut self) {
+        self.renewal.stop();
     }
 
     /// Takes a changed configuration over as a whole, or not at all.
-    pub(super) fn reload(&mut self) {
+    fn reload(&mut self) {
         let file = self.config.file.clone();
         if std::fs::metadata(&file).is_ok_and(|metadata| !metadata.is_file()) {
             let file = file.display();
@@ -123,9 +166,9 @@ impl Service {
         next.log.format = self.config.log.format;
         let same_sockets = next.endpoint.listen == self.config.endpoint.listen
             && next.endpoint.workers == self.config.endpoint.workers;
-        if let (true, Some(endpoint)) = (same_sockets, &self.endpoint) {
+        if same_sockets {
             match service(&next, &self.responder) {
-                Ok(service) => endpoint.replace(&service),
+                Ok(service) => self.endpoint.lock().iter().for_each(|endpoint| endpoint.replace(&service)),
                 Err(error) => {
                     tracing::error!("the configuration is refused and the one in use stays: {error}");
                     return;
@@ -134,10 +177,9 @@ impl Service {
         } else {
             match listen(&next, &self.responder, &self.sockets, true) {
                 Ok(endpoint) => {
-                    self.admin_state.set_endpoint(endpoint.stats().clone());
-                    if let Some(before) = self.endpoint.replace(endpoint) {
-                        std::thread::spawn(move || before.shutdown(GRACE));
-                    }
+                    self.admin_state.set_endpoint(&endpoint);
+                    let before = self.endpoint.exchange(endpoint);
+                    std::thread::spawn(move || before.shutdown(GRACE));
                 }
                 Err(error) => {
                     tracing::error!("the configuration is refused and the one in use stays: {error}");
