@@ -25,7 +25,7 @@ pub const DEFAULT_BODY_TIMEOUT: Duration = seconds(10);
 pub const DEFAULT_IDLE_TIMEOUT: Duration = seconds(60);
 /// A response of 2 kB that is not taken for so long is never taken.
 pub const DEFAULT_WRITE_TIMEOUT: Duration = seconds(10);
-/// About 10 kB each: 100 MB at the very worst.
+/// 5 kB each where they are idle; 70 kB, 700 MB in all, where each is stuck within the largest of requests.
 pub const DEFAULT_MAX_CONNECTIONS: usize = 10_000;
 /// Long enough that handshakes do not show, short enough that a load balancer can even out its connections.
 pub const DEFAULT_MAX_REQUESTS_PER_CONNECTION: u32 = 10_000;
@@ -68,7 +68,7 @@ pub struct Endpoint {
     pub body_timeout: Duration,
     /// How long a connection may be silent between requests.
     pub idle_timeout: Duration,
-    /// How long a client may take to accept an answer.
+    /// How long a client may take none of the octets of an answer.
     pub write_timeout: Duration,
     /// Connections at a time, over all addresses and workers.
     pub max_connections: usize,

@@ -23,6 +23,9 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+/// hyper's buffer beyond the largest head: one that fills both is too large, so that it is seen to be.
+const BEYOND_HEAD: usize = 1_024;
+
 /// Serves a connection to its end. `read` is what has been read of it and not answered, `served` how many requests were.
 pub(super) async fn serve(
     stream: TcpStream,
@@ -54,7 +57,7 @@ pub(super) async fn serve(
         .header_read_timeout(None)
         .max_headers(limits.max_headers)
         .max_header_size(limits.max_header)
-        .max_buf_size(2 * limits.max_header)
+        .max_buf_size(limits.max_header + BEYOND_HEAD)
         .serve_connection(TokioIo::new(io), Served(shared));
     let result = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
     match result {

@@ -10,6 +10,10 @@ const SAMPLE: usize = 64;
 /// How many samples are taken where all connections in the first are at work.
 const MAX_SAMPLES: usize = 16;
 
+/// How much longer, in milliseconds, a client that takes no answers counts as having kept us waiting than one that we owe
+/// nothing: the honest ones of a crowd have only just come.
+const BLOCKED_AHEAD: u64 = 10_000;
+
 /// What a connection is at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -86,6 +90,11 @@ impl Activity {
     fn since(&self) -> u64 {
         self.0.load(Relaxed) >> 8
     }
+
+    /// By what those that wait are put in order; the least goes first.
+    fn turn_to_go(&self) -> u64 {
+        self.since().saturating_add(if self.phase() == Phase::Blocked { 0 } else { BLOCKED_AHEAD })
+    }
 }
 
 impl Registry {
@@ -135,7 +144,7 @@ impl Registry {
             .filter_map(|slot| {
                 let entry = self.slots.get(slot)?.as_ref()?;
                 (entry.activity.phase().waits_for_client() && entry.task.is_some())
-                    .then(|| (entry.activity.since(), slot))
+                    .then(|| (entry.activity.turn_to_go(), slot))
             })
             .min();
         self.cursor = (self.cursor + SAMPLE).checked_rem(len).unwrap_or(0);
@@ -172,7 +181,7 @@ mod tests {
             tasks.push(tokio::spawn(std::future::pending::<()>()));
             registry.set_task(slot, tasks[slot].abort_handle());
         }
-        // The first sample is of slots 0 to 63, of which the last has been in its phase for longest: it does not take its answer.
+        // Of the first sample, slots 0 to 63, this is the one that has for longest not taken its answer.
         let first = registry.take_idlest().unwrap();
         assert_eq!(first.id(), tasks[62].abort_handle().id());
         let mut taken = 1;
@@ -181,6 +190,22 @@ mod tests {
         }
         assert_eq!(taken, 500, "all that wait, each once");
         assert_eq!(registry.open(), 700);
+    }
+
+    #[tokio::test]
+    async fn who_takes_no_answers_goes_before_who_has_just_come() {
+        let mut registry = Registry::default();
+        let mut tasks = Vec::new();
+        let phases = [(Phase::Fresh, 20_000), (Phase::Blocked, 29_000), (Phase::Idle, 1_000), (Phase::Blocked, 30_000)];
+        for (phase, since) in phases {
+            let activity = Arc::new(Activity::fresh(0));
+            activity.set(phase, since);
+            let slot = registry.insert(activity);
+            tasks.push(tokio::spawn(std::future::pending::<()>()).abort_handle());
+            registry.set_task(slot, tasks[slot].clone());
+        }
+        let gone: Vec<_> = std::iter::from_fn(|| registry.take_idlest()).map(|task| task.id()).collect();
+        assert_eq!(gone, [2, 1, 0, 3].map(|slot: usize| tasks[slot].id()));
     }
 
     #[test]
