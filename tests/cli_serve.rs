@@ -6,7 +6,7 @@ use common::eventually;
 use common::serving::{
     Serving, asking, index, port, prepare, start, start_logging_to, start_unread, write_config, write_registry,
 };
-use common::site::{Said, write_signer};
+use common::site::{Said, read, write_index, write_signer};
 use std::io::{BufRead, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -172,6 +172,70 @@ fn an_agent_that_cannot_be_started_is_told_while_everything_is_served() {
     serving.signal("HUP");
     eventually(LIMIT, "ready", || serving.readyz().contains("200 OK"));
     assert_eq!(running(), None);
+}
+
+/// GET over a connection of its own: the head and the body.
+fn get(to: SocketAddr, target: &str, fields: &str) -> (String, Vec<u8>) {
+    let mut stream = TcpStream::connect(to).unwrap();
+    let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{fields}\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let end = answer.windows(4).position(|w| w == b"\r\n\r\n").expect("a head") + 4;
+    (String::from_utf8_lossy(&answer[..end]).into_owned(), answer[end..].to_vec())
+}
+
+#[test]
+fn a_revocation_is_served_to_a_cache_that_has_the_answer_from_before() {
+    let dir = tempfile::tempdir().unwrap();
+    let lab = prepare(dir.path(), 50);
+    write_registry(dir.path(), 1, "active");
+    let serving = serve(dir.path(), port());
+    eventually(LIMIT, "good", || serving.said(&lab, 7) == Said::Good);
+    let path = data_encoding::BASE64.encode(&asking(&lab, 7)).replace('+', "%2B").replace('/', "%2F");
+    let target = format!("/{}", path.replace('=', "%3D"));
+    let (head, _) = get(serving.endpoint, &target, "");
+    let etag = head.lines().find_map(|line| line.strip_prefix("ETag: ")).expect("an ETag").to_owned();
+    let known = format!("If-None-Match: {etag}\r\n");
+    let (head, body) = get(serving.endpoint, &target, &known);
+    assert!(head.starts_with("HTTP/1.1 304 ") && body.is_empty(), "{head}");
+
+    write_index(dir.path(), 50, &[3, 7]);
+    eventually(LIMIT, "revoked", || serving.said(&lab, 7) == Said::Revoked);
+    let (head, body) = get(serving.endpoint, &target, &known);
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    assert_eq!(read(&body), [Said::Revoked]);
+    assert!(!head.contains(&etag), "{head}");
+    // The ETag is of one certificate: another's is not modified by this one's.
+    let other = data_encoding::BASE64.encode(&asking(&lab, 8)).replace('+', "%2B").replace('/', "%2F");
+    let (head, body) = get(serving.endpoint, &format!("/{}", other.replace('=', "%3D")), &known);
+    assert!(head.starts_with("HTTP/1.1 200 ") && read(&body) == [Said::Good], "{head}");
+}
+
+#[test]
+fn nothing_of_the_operators_side_is_reachable_at_the_public_port() {
+    let dir = tempfile::tempdir().unwrap();
+    prepare(dir.path(), 5);
+    write_registry(dir.path(), 1, "active");
+    let serving = serve(dir.path(), port());
+    eventually(LIMIT, "ready", || serving.readyz().contains("200 OK"));
+    for path in ["/metrics", "/readyz", "/healthz", "/status", "/status.json"] {
+        let (head, body) = get(serving.admin, path, "");
+        assert!(head.starts_with("HTTP/1.1 200 ") && !body.is_empty(), "{path} is an operator's: {head}");
+        // As it is, behind a mount, and in spellings that go another way through the endpoint.
+        let host = serving.endpoint;
+        for target in [path.to_owned(), format!("/ocsp{path}"), format!("/{path}"), format!("http://{host}{path}")] {
+            for fields in ["", "Accept: text/html\r\n"] {
+                let (head, body) = get(serving.endpoint, &target, fields);
+                assert!(head.to_lowercase().contains("content-type: application/ocsp-response"), "{target}: {head}");
+                assert_eq!(body, [0x30, 3, 0x0a, 1, 1], "{target}: malformedRequest");
+            }
+        }
+    }
+    // The greeting says no more than that.
+    let (_, body) = get(serving.endpoint, "/", "Accept: text/html\r\n");
+    let greeting = String::from_utf8(body).unwrap();
+    assert!(greeting.lines().count() == 1 && !greeting.contains('<'), "{greeting}");
 }
 
 /// The lines that were lost, as counted.

@@ -388,6 +388,53 @@ mod tests {
     }
 
     #[test]
+    fn no_two_responses_have_the_same_validator() {
+        let key = ring::signature::Ed25519KeyPair::from_seed_unchecked(&[7; 32]).unwrap();
+        let validator = |change: fn(&mut TemplateSpec), serial: u8, status| {
+            let mut spec = template(SignatureAlgorithm::Ed25519, HashAlgorithm::Sha1, false).spec().clone();
+            change(&mut spec);
+            let (template, serial) = (Template::new(spec), Serial::from_unsigned(&[serial]).unwrap());
+            let mut tbs = Vec::new();
+            template.tbs(&[Single::new(&serial, status)], &[], &mut tbs);
+            template.validator(key.sign(&tbs).as_ref())
+        };
+        let revoked = |at, reason| CertStatus::Revoked { at: Timestamp::from_unix(at), reason };
+        let of = [
+            ("one", validator(|_| {}, 5, CertStatus::Good)),
+            ("another serial", validator(|_| {}, 6, CertStatus::Good)),
+            ("revoked", validator(|_| {}, 5, revoked(1_700_000_000, None))),
+            ("revoked earlier", validator(|_| {}, 5, revoked(1_600_000_000, None))),
+            ("a reason", validator(|_| {}, 5, revoked(1_700_000_000, Some(Reason::KeyCompromise)))),
+            ("unknown", validator(|_| {}, 5, CertStatus::Unknown)),
+            (
+                "signed anew",
+                validator(
+                    |s| s.produced_at = s.produced_at.plus(std::time::Duration::from_secs(1)),
+                    5,
+                    CertStatus::Good,
+                ),
+            ),
+            (
+                "of a later day",
+                validator(
+                    |s| s.this_update = s.this_update.plus(std::time::Duration::from_secs(1)),
+                    5,
+                    CertStatus::Good,
+                ),
+            ),
+            // The signature does not cover the certificate that is sent with it.
+            ("a certificate", validator(|s| s.certificate = Some(vec![0x30, 1, 1]), 5, CertStatus::Good)),
+            ("another certificate", validator(|s| s.certificate = Some(vec![0x30, 1, 2]), 5, CertStatus::Good)),
+        ];
+        for (n, (name, validator)) in of.iter().enumerate() {
+            for (other, its) in &of[..n] {
+                assert_ne!(validator, its, "{name}, {other}");
+            }
+        }
+        assert_eq!(of[0].1, validator(|_| {}, 5, CertStatus::Good), "the same octets");
+    }
+
+    #[test]
     fn a_single_may_echo_the_cert_id_it_was_asked_with() {
         let template = template(SignatureAlgorithm::Ed25519, HashAlgorithm::Sha1, false);
         let asked = [0x30, 0x03, 0x02, 0x01, 0x09];
