@@ -126,6 +126,31 @@ fn what_holds_keys_leaves_no_core_file_and_lets_nobody_look_into_it() {
     assert_eq!(std::fs::metadata(format!("/proc/{}/environ", serving.child.id())).unwrap().uid(), 0);
 }
 
+/// Of each thread, whether it and what it starts can gain no privileges.
+fn no_new_privileges(serving: &Serving) -> Vec<bool> {
+    let threads = std::fs::read_dir(format!("/proc/{}/task", serving.child.id())).unwrap();
+    let of = |status: String| status.lines().any(|line| line == "NoNewPrivs:\t1");
+    threads.map(|thread| of(std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap())).collect()
+}
+
+#[test]
+fn privileges_are_given_up_unless_a_command_may_need_them_and_root_is_warned_about() {
+    let dir = tempfile::tempdir().unwrap();
+    prepare(dir.path(), 5);
+    write_registry(dir.path(), 1, "active");
+    let admin = port();
+    for (more, command) in [("", false), ("[enrolment.lab]\nprotocol = \"command\"\ncommand = [\"/bin/true\"]", true)] {
+        write_config(dir.path(), admin, more);
+        let log = dir.path().join("log");
+        let serving = start_logging_to(dir.path(), admin, &log);
+        eventually(LIMIT, "ready", || serving.readyz().contains("200 OK"));
+        let given_up = no_new_privileges(&serving);
+        assert!(given_up.len() > 3 && given_up.iter().all(|given_up| *given_up != command), "{given_up:?}");
+        let is_root = rustix::process::geteuid().is_root();
+        assert_eq!(std::fs::read_to_string(&log).unwrap().contains("this process runs as root"), is_root);
+    }
+}
+
 #[test]
 fn a_start_without_a_usable_key_is_ready_with_what_is_held_and_says_that_nothing_can_be_signed() {
     let dir = tempfile::tempdir().unwrap();

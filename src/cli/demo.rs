@@ -1,6 +1,5 @@
 //! `demo`: a small PKI, served at once, with a list of things to try.
 
-use super::logging;
 use super::running::{Options, run as run_until_stopped};
 use crate::config::Config;
 use crate::config::LogFormat;
@@ -47,18 +46,15 @@ pub(super) struct Args {
 
 /// Runs the verb.
 pub(super) fn run(args: &Args) -> ExitCode {
-    let log = logging::start(LogFormat::Text);
-    let stopped = prepare(args).and_then(|config| {
+    match prepare(args).and_then(|config| {
         let dir = args.dir.clone();
         let started = move |addresses: &[SocketAddr], admin: Option<SocketAddr>| {
             if let (Some(address), Some(admin)) = (addresses.first(), admin) {
                 println!("{}", what_to_try(&dir, *address, admin));
             }
         };
-        run_until_stopped(config, &Options { progress: true, started: Some(&started), log: &log })
-    });
-    drop(log); // its last lines come before the last word
-    match stopped {
+        run_until_stopped(config, &Options { progress: true, started: Some(&started), log: LogFormat::Text })
+    }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("stillgood demo: {error}");

@@ -1,6 +1,6 @@
 //! `serve`: endpoint, presigner and admin listener in one process.
 
-use super::logging::{self, Format};
+use super::logging::Format;
 use super::running::{Options, run as run_until_stopped};
 use crate::config::Config;
 use std::path::PathBuf;
@@ -34,13 +34,8 @@ pub(super) fn run(args: &Args) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let log = logging::start(args.log.map_or(config.log.format, Into::into));
-    for warning in &config.warnings {
-        tracing::warn!("{warning}");
-    }
-    let stopped = run_until_stopped(config, &Options { progress: true, started: None, log: &log });
-    drop(log); // its last lines come before the last word
-    match stopped {
+    let log = args.log.map_or(config.log.format, Into::into);
+    match run_until_stopped(config, &Options { progress: true, started: None, log }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("stillgood serve: {error}");

@@ -1,17 +1,47 @@
 //! What a process that holds keys gives up at its start.
 
-use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+use crate::config::{Config, Protocol};
+use rustix::process::{DumpableBehavior, Resource, Rlimit, geteuid, set_dumpable_behavior, setrlimit};
+use rustix::thread::{no_new_privs, set_no_new_privs};
 
 /// No core files, and no look into memory by other processes of the same user (ptrace, /proc/PID/mem): both would show keys.
+/// No new privileges either (setuid programs, file capabilities), unless a program of `[enrolment.*] command` may need them.
+/// Gives what the operator should know.
 ///
-/// That children gain no privileges (no_new_privs) is left to the service manager, because a program of `[enrolment.*] command`
-/// may need them.
-pub(super) fn keep_memory_private() {
+/// To be called before there is another thread: each has its privileges for itself.
+pub(super) fn give_up(config: &Config) -> Vec<String> {
     let none = Rlimit { current: Some(0), maximum: Some(0) };
+    let mut doubts = Vec::new();
     if let Err(error) = setrlimit(Resource::Core, none) {
-        tracing::warn!(%error, "core files cannot be turned off: a crash may write keys to disk");
+        doubts.push(format!("core files cannot be turned off: a crash may write keys to disk: {error}"));
     }
     if let Err(error) = set_dumpable_behavior(DumpableBehavior::NotDumpable) {
-        tracing::warn!(%error, "the memory of this process cannot be closed to others of the same user");
+        doubts.push(format!("the memory of this process cannot be closed to others of the same user: {error}"));
     }
+    if !runs_commands(config)
+        && let Err(error) = set_no_new_privs(true)
+    {
+        doubts.push(format!("what this process starts may gain privileges: {error}"));
+    }
+    if geteuid().is_root() {
+        doubts.push(
+            "this process runs as root and need not: whoever takes it over has the machine; give it a user of its own, and \
+            CAP_NET_BIND_SERVICE for a port below 1024, as deploy/systemd does"
+                .to_owned(),
+        );
+    }
+    doubts
+}
+
+/// Why a program that `next` names and `config` does not may fail, if it may.
+pub(super) fn hampers(config: &Config, next: &Config) -> Option<&'static str> {
+    let is_new = runs_commands(next) && !runs_commands(config);
+    (is_new && no_new_privs().unwrap_or(false)).then_some(
+        "an [enrolment.*] command is new: until a restart its program can gain no privileges (setuid, file capabilities)",
+    )
+}
+
+/// Whether a CA service is a program that we start.
+fn runs_commands(config: &Config) -> bool {
+    config.enrolment.values().any(|enrolment| matches!(enrolment.protocol, Protocol::Command { .. }))
 }

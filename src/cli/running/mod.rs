@@ -11,11 +11,11 @@ use self::registry::Registry;
 use self::service::{Endpoint, Service};
 use self::signals::{Signal, Signals};
 use super::agent::RenewalAgent;
-use super::logging::Log;
+use super::logging::{self, Log};
 use super::supervisor::{Sockets, Supervisor};
 use super::sync;
 use crate::admin;
-use crate::config::Config;
+use crate::config::{Config, LogFormat};
 use crate::endpoint::{self, Handle, Server, Settings};
 use crate::responder::{Responder, ResponderSettings};
 use crate::status::Watch;
@@ -41,8 +41,8 @@ pub(super) struct Options<'a> {
     pub(super) progress: bool,
     /// Called once, when requests are being answered, with the addresses of the endpoint and of the admin listener.
     pub(super) started: Option<&'a Started>,
-    /// The log, whose losses are shown.
-    pub(super) log: &'a Log,
+    /// How log lines are written.
+    pub(super) log: LogFormat,
 }
 
 /// Is told the addresses of the endpoint and of the admin listener.
@@ -50,15 +50,20 @@ pub(super) type Started = dyn Fn(&[SocketAddr], Option<SocketAddr>);
 
 /// Serves until it is told to stop.
 pub(super) fn run(config: Config, options: &Options<'_>) -> Result<(), String> {
-    super::shield::keep_memory_private();
+    let doubts = super::shield::give_up(&config);
+    // Dropped last: its last lines come before the caller's last word.
+    let log = logging::start(options.log);
+    for doubt in doubts.into_iter().chain(config.warnings.iter().map(ToString::to_string)) {
+        tracing::warn!("{doubt}");
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("the system gives no event queue: {error}"))?;
-    runtime.block_on(serve(config, options))
+    runtime.block_on(serve(config, options, &log))
 }
 
-async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
+async fn serve(config: Config, options: &Options<'_>, log: &Log) -> Result<(), String> {
     // First of all: a HUP during the start must not end the process.
     let mut signals = Signals::new()?;
     let mut supervisor = Supervisor::from_env();
@@ -85,7 +90,7 @@ async fn serve(config: Config, options: &Options<'_>) -> Result<(), String> {
     let addresses = endpoint.addresses().to_vec();
     let admin_state = Arc::new(admin::State::new(responder.clone(), &endpoint, status.clone(), clock.clone()));
     admin_state.set_trail(renewal.trail());
-    admin_state.set_lines_dropped(Box::new(options.log.lines_dropped()));
+    admin_state.set_lines_dropped(Box::new(log.lines_dropped()));
     for address in &addresses {
         tracing::info!("answering OCSP requests on http://{address}/");
     }

@@ -2,6 +2,7 @@
 
 use super::super::agent::{self, RenewalAgent};
 use super::super::control::wire::{self, Parts};
+use super::super::shield;
 use super::super::supervisor::Sockets;
 use super::keeper::Work;
 use super::registry::Registry;
@@ -158,6 +159,9 @@ impl Work for Service {
             if changed {
                 tracing::warn!("{what} has changed: that takes a restart; the rest is taken over");
             }
+        }
+        if let Some(doubt) = shield::hampers(&self.config, &next) {
+            tracing::warn!("{doubt}");
         }
         next.state_dir.clone_from(&self.config.state_dir);
         next.admin.clone_from(&self.config.admin);
