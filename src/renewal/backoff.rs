@@ -14,6 +14,18 @@ pub(super) fn backoff(limits: &Limits, cap: Duration, failures: u32, slack: Dura
     Duration::from_millis(seed.up_to(millis)).max(Duration::from_secs(1))
 }
 
+/// A wait that keeps a day's budget: once a quarter of it is spent, the wait is no shorter than what spends half of it in a
+/// day. So trouble that lasts for days never uses the budget up, however close the deadline, and there is something left for
+/// the hour in which it ends.
+pub(super) fn spread(drawn: Duration, spent: u32, budget: u32) -> Duration {
+    if spent < budget.div_ceil(4) {
+        return drawn;
+    }
+    let least = DAY * 2 / budget.max(2);
+    // Jitter on top, or all that wait would do so in step.
+    drawn.max(least + drawn.min(least / 8))
+}
+
 /// A Retry-After, as far as it is believed: no more than a quarter of the slack, so that a bad value cannot outlive the
 /// signer, and no more than a day.
 pub(super) fn believed(limits: &Limits, asked: Duration, slack: Duration) -> Duration {
@@ -38,6 +50,8 @@ fn doubled(base: Duration, times: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::renewal::DayCount;
+    use crate::time::Timestamp;
     use proptest::prelude::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -76,6 +90,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn trouble_that_lasts_never_uses_a_days_budget_up(budget in 8_u32..5_000, draws in proptest::collection::vec(1_u64..61, 500)) {
+            let (mut now, mut spent) = (Timestamp::from_unix(1_800_000_000), DayCount::default());
+            for drawn in draws {
+                prop_assert!(spent.within_a_day(now) < budget, "nothing is left of {budget}");
+                spent.add(now);
+                let wait = spread(Duration::from_secs(drawn), spent.within_a_day(now), budget);
+                prop_assert!(wait >= Duration::from_secs(drawn));
+                now = now.plus(wait);
+            }
+        }
+
         #[test]
         fn however_often_it_failed_a_slot_with_slack_is_asked_again_in_time(
             failures: u32, slack in 600_u64..100_000_000, seed: u64, asked: u64,

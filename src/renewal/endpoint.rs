@@ -1,6 +1,6 @@
 //! One CA service as the core sees it: its rate, its places, its breaker, its budget, and who waits for it.
 
-use super::backoff::{backoff, believed};
+use super::backoff::{backoff, believed, spread};
 use super::count::DayCount;
 use super::event::{Cause, EndpointSpec};
 use super::failure::Kind;
@@ -206,7 +206,7 @@ impl Endpoint {
         }
         let drawn = backoff(limits, limits.breaker_cap, self.failures, failure.slack, failure.seed);
         let asked = failure.retry_after.map_or(Duration::ZERO, |d| believed(limits, d, failure.slack));
-        let until = now.plus(drawn.max(asked));
+        let until = now.plus(spread(drawn.max(asked), self.attempts.within_a_day(now), self.spec.attempts_per_day));
         let later = self.hold.as_ref().is_none_or(|(held, _)| *held < until);
         if later {
             self.hold = Some((until, failure.text.to_owned()));

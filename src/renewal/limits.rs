@@ -26,7 +26,7 @@ pub struct Limits {
     /// The share of a signer's usable life, at its end, in which its renewal is urgent. Less than what the window leaves.
     pub urgent_share: f64,
     /// Submissions per slot and day, polls included: the most a slot may ask in the worst of days. More than the 24 polls
-    /// of a CA that needs a day to decide.
+    /// of a CA that needs a day to decide. Once a quarter of them is spent, waits are as long as spends half of them in a day.
     pub submissions_per_day: u32,
     /// Certificates per slot and day. Two are plausible (an operator renews what was just renewed); a loop has more.
     pub issuances_per_day: u32,

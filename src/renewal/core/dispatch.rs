@@ -2,6 +2,7 @@
 
 use super::super::endpoint::Wish;
 use super::super::event::{Action, Reach, Request};
+use super::super::failure::{Failure, Scope};
 use super::super::gate::Gate;
 use super::super::id::{EndpointId, OrderId, SlotId};
 use super::super::limits::DAY;
@@ -176,10 +177,14 @@ impl Core {
         } else {
             format!("{} requests within a day", limits.submissions_per_day)
         };
+        // Neither a CA that takes its time nor a service that is down is a loop of this slot: it waits for the next budget, and
+        // nobody has to lift that.
+        let of_others = |(_, failure): &(Timestamp, Failure)| !matches!(failure.scope, Scope::Item | Scope::Issuer);
+        let no_loop = matches!(slot.phase, Phase::Waiting(..))
+            || (too_many_issued.is_none() && slot.last_failure.as_ref().is_some_and(of_others));
         match &mut slot.hold {
             Hold::Parked { canary, .. } => *canary = (*canary).max(free),
-            // A CA that takes its time is no loop: it is polled again when the day's budget allows.
-            _ if matches!(slot.phase, Phase::Waiting(..)) => slot.hold = Hold::Backoff { until: free },
+            hold if no_loop => *hold = Hold::Backoff { until: free },
             _ => self.park(id, Park::Governor, &text, now),
         }
         true

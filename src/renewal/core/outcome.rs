@@ -46,10 +46,13 @@ impl Core {
     ) -> Result<usize, Ignored> {
         let (slack, seed) = (self.slack(id, now), self.jitter("poll", id, now));
         let limits = self.limits.clone();
-        self.slot(id)?.phase.step(id, order, "later", |phase| match phase {
+        let slot = self.slot(id)?;
+        let spent = slot.submissions.within_a_day(now);
+        slot.phase.step(id, order, "later", |phase| match phase {
             Phase::InFlight(mut order) if order.attempts == attempt => {
                 order.polls = order.polls.saturating_add(1);
                 let wait = backoff::poll(&limits, retry_after, order.polls, slack, seed);
+                let wait = backoff::spread(wait, spent, limits.submissions_per_day);
                 Ok(Phase::Waiting(order, now.plus(wait)))
             }
             other => Err(other),
@@ -297,7 +300,11 @@ impl Core {
         slot.failures = slot.failures.saturating_add(1);
         let drawn = backoff::backoff(&self.limits, self.limits.backoff_cap, slot.failures, slack, seed);
         let asked = failure.retry_after.map_or(Duration::ZERO, |d| backoff::believed(&self.limits, d, slack));
-        let until = now.plus(drawn.max(asked));
+        let mut wait = drawn.max(asked);
+        if matches!(slot.phase, Phase::Ordered(_)) {
+            wait = backoff::spread(wait, slot.submissions.within_a_day(now), self.limits.submissions_per_day);
+        }
+        let until = now.plus(wait);
         slot.again = Some(until);
         match &mut slot.hold {
             // A parked slot has had its request of the day; a step of our own may be repeated, but not at once.
@@ -313,6 +320,7 @@ impl Core {
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.turned_away = slot.turned_away.saturating_add(1);
         let wait = backoff::backoff(&self.limits, self.limits.breaker_cap, slot.turned_away, slack, seed);
+        let wait = backoff::spread(wait, slot.submissions.within_a_day(now), self.limits.submissions_per_day);
         // A parked one has had its turn.
         if !slot.is_parked() {
             slot.hold = Hold::Backoff { until: now.plus(wait) };

@@ -1,0 +1,78 @@
+//! A service that is away, for longer than a signer has left.
+
+use super::super::*;
+use super::service::DAY;
+use super::service::*;
+use std::time::Duration;
+
+const HOUR: i64 = 3_600;
+
+/// One issuer whose signer of ten days is five days old, with responses of twelve hours.
+fn short_lived(limits: Limits, attempts_per_day: u32) -> Service {
+    let mut s = Service::with(limits, 1, 0);
+    s.specs[0].attempts_per_day = attempts_per_day;
+    s.change(|issuers| {
+        issuers[0].validity = Duration::from_secs(12 * 3_600);
+        issuers[0].margin = Duration::from_secs(6 * 3_600);
+    });
+    s.life(&signer(0), -5 * DAY, 10 * DAY);
+    s.ledger.clear();
+    s.kill();
+    s
+}
+
+/// The most requests for the slot within a day.
+fn busiest_day(s: &Service, slot: &SlotId) -> usize {
+    let times: Vec<i64> = s.log.iter().filter(|(_, r)| r.slot == *slot).map(|(t, _)| t.unix()).collect();
+    times.iter().map(|from| times.iter().filter(|t| (*from..from + DAY).contains(t)).count()).max().unwrap_or(0)
+}
+
+#[test]
+fn an_outage_past_the_deadline_parks_nobody_and_the_signer_is_renewed_within_the_hour_after_it() {
+    for (scope, kind) in
+        [(Scope::Endpoint, Kind::Transient), (Scope::Issuer, Kind::Transient), (Scope::Item, Kind::Unknown)]
+    {
+        for attempts_per_day in [100, 10_000] {
+            let mut s = short_lived(Limits::default(), attempts_per_day);
+            s.says.insert(signer(0), fails(scope, kind));
+            s.run(112 * HOUR);
+            let view = s.view(&signer(0));
+            assert!(view.deadline < s.now, "the deadline has passed");
+            assert!(!matches!(view.hold, Hold::Parked { .. }), "{scope:?}: {:?}", view.hold);
+            assert!(busiest_day(&s, &signer(0)) < 48, "{scope:?}: {}", busiest_day(&s, &signer(0)));
+            let before = s.log.len();
+            s.says.clear();
+            s.run(HOUR + HOUR / 2);
+            assert_eq!((s.view(&signer(0)).phase, s.log.len() - before), ("idle", 1), "{scope:?} {attempts_per_day}");
+        }
+    }
+}
+
+#[test]
+fn a_ca_that_needs_a_day_to_decide_is_still_polled_when_the_deadline_has_passed() {
+    let mut s = short_lived(Limits::default(), 10_000);
+    s.run(DAY);
+    s.says.insert(signer(0), Says::Later(1));
+    s.life(&signer(0), -10 * DAY, 10 * DAY + HOUR);
+    s.tell(Event::Signer { slot: signer(0), life: s.lives.get(&signer(0)).copied() }).unwrap();
+    s.run(DAY);
+    s.says.clear();
+    s.run(HOUR + HOUR / 2);
+    assert_eq!((s.view(&signer(0)).phase, s.orders(&signer(0))), ("idle", 1));
+}
+
+#[test]
+fn who_has_spent_the_days_budget_in_an_outage_waits_for_the_next_and_is_not_parked() {
+    let mut s = short_lived(Limits { submissions_per_day: 6, ..Limits::default() }, 10_000);
+    s.says.insert(signer(0), fails(Scope::Endpoint, Kind::Transient));
+    // An operator who asks again and again.
+    for _ in 0..50 {
+        let _ = s.command(Command::Renew { reach: Reach::All });
+        s.run(HOUR / 2);
+    }
+    assert!((4..=6).contains(&busiest_day(&s, &signer(0))), "{}", busiest_day(&s, &signer(0)));
+    assert!(matches!(s.view(&signer(0)).hold, Hold::Backoff { .. }), "{:?}", s.view(&signer(0)).hold);
+    s.says.clear();
+    s.run(25 * HOUR);
+    assert_eq!(s.view(&signer(0)).phase, "idle");
+}
