@@ -137,7 +137,7 @@ fn every_misbehaviour_costs_one_bounded_attempt_is_named_and_leaves_the_signer_a
         (Mode::Reset, "backoff", "broke while waiting for the response"),
         (Mode::NotHttp, "backoff", "not usable HTTP"),
         (Mode::EndlessHead, "backoff", "not usable HTTP"),
-        (Mode::Redirect, "backoff", "https://elsewhere.example/, which is not followed"),
+        (Mode::Redirect, "refused", "https://elsewhere.example/, which is not followed"),
         (Mode::Status(204, ""), "backoff", "there is no certificate in it"),
         (Mode::Status(400, ""), "refused", "as the test wants it"),
         (Mode::Status(401, ""), "none", "who we are"),

@@ -144,7 +144,7 @@ fn every_misbehaviour_has_its_exact_classification_and_costs_one_bounded_attempt
         (Mode::Reset, Endpoint, Unknown, "broke while waiting for the response"),
         (Mode::NotHttp, Endpoint, Unknown, "not usable HTTP"),
         (Mode::EndlessHead, Endpoint, Unknown, "not usable HTTP"),
-        (Mode::Redirect, Endpoint, Permanent, "https://elsewhere.example/, which is not followed"),
+        (Mode::Redirect, Issuer, Permanent, "https://elsewhere.example/, which is not followed"),
         (Mode::Status(204, ""), Item, Unknown, "there is no certificate in it"),
         (Mode::Status(400, ""), Issuer, Permanent, "as the test wants it"),
         (Mode::Status(401, ""), OwnCredential, Permanent, "who we are"),

@@ -1,6 +1,6 @@
 //! What an HTTP exchange with a CA service means. Pure.
 //!
-//! The scope is the narrowest that the answer proves. A server that answers for one label with 404, 403 or 500 says nothing
+//! The scope is the narrowest that the answer proves. A server that answers for one label with 301, 404, 403 or 500 says nothing
 //! about the others; only what every request meets (it cannot be reached, it is overloaded, it cannot be trusted) concerns the
 //! whole service.
 
@@ -49,9 +49,10 @@ pub(super) fn of_status(name: &str, asked: &str, reply: &Reply, now: Timestamp) 
         200..=299 => (Scope::Item, Unknown, "there is no certificate in it; the same order is asked again".to_owned()),
         300..=399 => {
             let to = reply.field(LOCATION).map_or("nowhere".to_owned(), |to| printable(to, body::SHOWN));
-            let text =
-                format!("a redirect to {to}, which is not followed; put the right address in enrolment.{name}.url");
-            (Scope::Endpoint, Permanent, text)
+            let text = format!(
+                "a redirect to {to}, which is not followed; put the right address in enrolment.{name}.url, or the right profile in the registry, and unpark"
+            );
+            (Scope::Issuer, Permanent, text)
         }
         401 => (
             Scope::OwnCredential,
@@ -134,8 +135,8 @@ mod tests {
         use Scope::{Endpoint, Issuer, Item, OwnCredential};
         for (status, scope, kind) in [
             (204, Item, Unknown),
-            (301, Endpoint, Permanent),
-            (307, Endpoint, Permanent),
+            (301, Issuer, Permanent),
+            (307, Issuer, Permanent),
             (400, Issuer, Permanent),
             (401, OwnCredential, Permanent),
             (403, Issuer, Permanent),

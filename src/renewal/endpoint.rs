@@ -181,6 +181,15 @@ impl Endpoint {
         true
     }
 
+    /// Who is to be asked for next. While the service is in doubt, first one for whom it has not failed since its last answer:
+    /// if it answers that one, the trouble was not the service's.
+    pub(super) fn next(&self, leaves_out: impl Fn(&SlotId) -> bool) -> Option<&SlotId> {
+        let mut wanting = self.queue.iter().map(|rank| &rank.slot).filter(|slot| !leaves_out(slot));
+        let failed = |slot: &SlotId| self.turned_away.contains(slot) || self.silent.contains(slot);
+        let other = if self.failures > 0 { wanting.clone().find(|slot| !failed(slot)) } else { None };
+        other.or_else(|| wanting.next())
+    }
+
     /// Those for which it failed while it had answers for others; called when it has answered.
     pub(super) fn take_turned_away(&mut self) -> BTreeSet<SlotId> {
         std::mem::take(&mut self.turned_away)
@@ -196,9 +205,6 @@ impl Endpoint {
     ) -> bool {
         let was_open = self.is_open(limits);
         self.failures = self.failures.saturating_add(1);
-        if failure.kind == Kind::Permanent {
-            self.failures = self.failures.max(limits.breaker_failures);
-        }
         // Requests that left before the last halving say nothing new.
         if self.halved.is_none_or(|halved| sent.is_none_or(|sent| sent > halved)) {
             self.limit = (self.limit / 2).max(WHOLE);

@@ -18,9 +18,8 @@ impl Core {
         let mut without_credential = false;
         // Each round takes its slot out of the queue, so there are no more rounds than slots in it.
         loop {
-            let queue = &self.endpoints.get(endpoint_id)?.queue;
-            let head = queue.iter().find(|r| !(without_credential && matches!(r.slot, SlotId::Credential(_))));
-            let Some(id) = head.map(|r| r.slot.clone()) else { return opens };
+            let leaves_out = |slot: &SlotId| without_credential && matches!(slot, SlotId::Credential(_));
+            let Some(id) = self.endpoints.get(endpoint_id)?.next(leaves_out).cloned() else { return opens };
             match self.gate(endpoint_id, &id, now) {
                 Ok(()) => self.start(&id, endpoint_id, now),
                 Err(gate) => {

@@ -197,12 +197,14 @@ impl Core {
         slot.last_failure = Some((now, failure.clone()));
         self.dirty.insert(id.clone());
         let sent = self.vacate(id).filter(|_| was_sent);
-        if let Some(endpoint) = at.filter(|_| was_sent) {
-            self.endpoint_learns(&endpoint, id, &failure, sent, now);
-        }
+        let its_own = match at.filter(|_| was_sent) {
+            Some(endpoint) => self.endpoint_learns(&endpoint, id, &failure, sent, now),
+            None => false,
+        };
         let is_credential = matches!(id, SlotId::Credential(_));
         match (failure.scope, failure.kind) {
             (Scope::Item | Scope::Issuer, Kind::Permanent) => self.refused(id, &failure, now),
+            (Scope::Endpoint, Kind::Permanent) if its_own => self.refused(id, &failure, now),
             (Scope::OwnCredential, Kind::Permanent) if is_credential => self.refused(id, &failure, now),
             (Scope::Item | Scope::Issuer, kind) => {
                 // Silence takes a place for as long as a time-out: whoever meets with it time and again lets others go first.
@@ -224,6 +226,7 @@ impl Core {
         Ok(())
     }
 
+    /// `true`: whatever it says, the trouble is the slot's, since the service answers others meanwhile.
     fn endpoint_learns(
         &mut self,
         endpoint_id: &EndpointId,
@@ -231,21 +234,22 @@ impl Core {
         failure: &Failure,
         sent: Option<Timestamp>,
         now: Timestamp,
-    ) {
+    ) -> bool {
         let seed = self.node.mix("endpoint").octets(endpoint_id.as_str().as_bytes()).number(now.unix().unsigned_abs());
         let own_slack = self.slack(id, now);
         let limits = self.limits.clone();
         // A slot that fails anyway says nothing new about its endpoint by failing again.
         let (fresh, turned_away) = self.slots.get(id).map_or((false, 0), |s| (s.failures == 0, s.turned_away));
-        let Some(endpoint) = self.endpoints.get_mut(endpoint_id) else { return };
+        let Some(endpoint) = self.endpoints.get_mut(endpoint_id) else { return false };
         let waiting = endpoint.queue.first().map_or(own_slack, |rank| rank.deadline.since(now).min(own_slack));
         let trouble =
             |text| Trouble { kind: failure.kind, retry_after: failure.retry_after, text, slack: waiting, seed };
         let mut alarm = None;
+        let mut its_own = false;
         match (failure.scope, failure.kind) {
-            (Scope::Endpoint, kind) => {
-                let counts = endpoint.turned_away(id, turned_away, &limits) || kind == Kind::Permanent;
-                if counts && endpoint.failed(&trouble(&failure.text), sent, &limits, now) {
+            (Scope::Endpoint, _) => {
+                its_own = !endpoint.turned_away(id, turned_away, &limits);
+                if !its_own && endpoint.failed(&trouble(&failure.text), sent, &limits, now) {
                     alarm = Some(format!("the breaker opens: {}", failure.text));
                 }
             }
@@ -272,6 +276,7 @@ impl Core {
         if let Some(text) = alarm {
             self.tell(Reach::Endpoint(endpoint_id.clone()), true, text);
         }
+        its_own
     }
 
     /// The service has answered for `id`: where it failed for others meanwhile, the trouble is theirs, and they go behind.

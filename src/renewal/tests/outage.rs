@@ -76,3 +76,37 @@ fn who_has_spent_the_days_budget_in_an_outage_waits_for_the_next_and_is_not_park
     s.run(25 * HOUR);
     assert_eq!(s.view(&signer(0)).phase, "idle");
 }
+
+#[test]
+fn a_label_that_fails_as_if_the_service_did_opens_no_breaker_and_keeps_nobody_waiting() {
+    for kind in [Kind::Permanent, Kind::Transient] {
+        let mut s = Service::new(6, 30);
+        // The first by its deadline, and urgent.
+        let life = s.life(&signer(0), -35 * DAY, 40 * DAY);
+        s.tell(Event::Signer { slot: signer(0), life: Some(life) }).unwrap();
+        s.says.insert(signer(0), fails(Scope::Endpoint, kind));
+        for _ in 0..120 {
+            s.run(60);
+            assert!(!s.core.snapshot(s.now).endpoints[0].open, "{kind:?}: the breaker is open");
+        }
+        assert!((1..6).all(|n| s.asked(&signer(n)) == 1 && s.view(&signer(n)).phase == "idle"), "{kind:?}");
+        let last = s.log.iter().filter(|(_, r)| r.slot != signer(0)).map(|(at, _)| at.unix() - START).max();
+        assert!(last < Some(600), "{kind:?}: the others were done after {last:?} s");
+        if kind == Kind::Permanent {
+            assert_eq!(s.asked(&signer(0)), 2, "once in doubt, once to be sure");
+            assert!(matches!(s.view(&signer(0)).hold, Hold::Parked { why: Park::Refused, .. }));
+        }
+    }
+}
+
+#[test]
+fn a_service_that_fails_everybody_for_good_opens_its_breaker_and_parks_nobody() {
+    let mut s = Service::new(6, 30);
+    s.says.extend((0..6).map(|n| (signer(n), fails(Scope::Endpoint, Kind::Permanent))));
+    s.run(DAY / 2);
+    assert!(s.core.snapshot(s.now).endpoints[0].open);
+    assert!((0..6).all(|n| !matches!(s.view(&signer(n)).hold, Hold::Parked { .. })));
+    s.says.clear();
+    s.run(2 * HOUR);
+    assert!((0..6).all(|n| s.view(&signer(n)).phase == "idle"));
+}

@@ -3,6 +3,7 @@
 use super::{AGENT, Logged, Mode, Shared};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use stillgood::x509::issue::CertificationRequest;
@@ -11,17 +12,57 @@ use stillgood::x509::{Certificate, pkcs7};
 /// A connection on which nothing comes for so long is forgotten.
 const FORGET: Duration = Duration::from_secs(120);
 
-type Stream = rustls::StreamOwned<rustls::ServerConnection, TcpStream>;
+type Tls = rustls::StreamOwned<rustls::ServerConnection, TcpStream>;
+
+/// A connection, and whether it has a request that is being worked on.
+struct Stream<'a> {
+    tls: Tls,
+    shared: &'a Shared,
+    at_work: bool,
+}
+
+impl Stream<'_> {
+    fn begins(&mut self) -> usize {
+        self.at_work = true;
+        self.shared.in_flight.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    /// Called before the last of an answer is sent: whoever has it may ask again before this thread runs the next time.
+    fn is_over(&mut self) {
+        if std::mem::take(&mut self.at_work) {
+            self.shared.in_flight.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Drop for Stream<'_> {
+    fn drop(&mut self) {
+        self.is_over();
+    }
+}
+
+impl Deref for Stream<'_> {
+    type Target = Tls;
+    fn deref(&self) -> &Tls {
+        &self.tls
+    }
+}
+
+impl DerefMut for Stream<'_> {
+    fn deref_mut(&mut self) -> &mut Tls {
+        &mut self.tls
+    }
+}
 
 pub(super) fn connection(tcp: TcpStream, id: u64, shared: &Shared) -> io::Result<()> {
     tcp.set_read_timeout(Some(FORGET))?;
     tcp.set_nodelay(true)?;
     let tls = rustls::ServerConnection::new(shared.tls.clone()).map_err(io::Error::other)?;
-    let mut stream = rustls::StreamOwned::new(tls, tcp);
+    let mut stream = Stream { tls: Tls::new(tls, tcp), shared, at_work: false };
     while let Some((head, body)) = request(&mut stream)? {
-        let now_in_flight = shared.in_flight.fetch_add(1, Ordering::SeqCst) + 1;
+        let now_in_flight = stream.begins();
         let answered = answer(&mut stream, id, shared, &head, &body, now_in_flight);
-        shared.in_flight.fetch_sub(1, Ordering::SeqCst);
+        stream.is_over();
         if !answered? {
             return Ok(());
         }
@@ -203,6 +244,7 @@ fn reply(stream: &mut Stream, status: &str, fields: &[(&str, &str)], body: &[u8]
         message += &format!("{name}: {value}\r\n");
     }
     message += &format!("Content-Length: {}\r\n\r\n", body.len());
+    stream.is_over();
     stream.write_all(&[message.as_bytes(), body].concat())?;
     stream.flush().map(|()| true)
 }
