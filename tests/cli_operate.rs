@@ -3,7 +3,7 @@
 mod common;
 
 use common::serving::{Serving, port, prepare, start, write_config, write_registry};
-use common::site::write_index;
+use common::site::{write_crl, write_index, write_signer_for};
 use common::{DAY, eventually, serial};
 use serde_json::Value;
 use std::fs;
@@ -218,6 +218,35 @@ fn a_pause_ends_by_itself() {
     bench.settle();
     assert_eq!(bench.code(&["pause", "--all", "--for", "2s", "--reason", "a moment"]), 0);
     eventually(LONG, "over", || bench.json(&["status"])["pauses"].as_array().is_some_and(Vec::is_empty));
+}
+
+#[test]
+fn a_signer_in_files_that_ends_soon_and_an_expired_crl_need_somebody() {
+    let dir = tempfile::tempdir().unwrap();
+    let lab = prepare(dir.path(), 3);
+    write_crl(dir.path(), &lab, &[1], DAY);
+    let registry = r#"{ "generation": 1, "issuers": [ { "id": "ca", "state": "active", "certificate": "ca.pem",
+        "signer": { "certificate": "ocsp.pem", "key": "ocsp.key" }, "status": { "index": "index.txt", "crl": "ca.crl" } } ] }"#;
+    fs::write(dir.path().join("issuers.json"), registry).unwrap();
+    let bench = Bench { dir, admin: port() };
+    write_config(bench.path(), bench.admin, "[response]\nvalidity = \"4d\"");
+    let _serving = bench.start();
+    eventually(LONG, "all is well", || bench.issuer("ca")["entries"] == 3 && bench.code(&["status"]) == 0);
+    assert!(bench.issuer("ca")["window"]["deadline"].is_string());
+
+    write_crl(bench.path(), &lab, &[1], Duration::from_secs(1));
+    eventually(LONG, "the CRL is missed", || {
+        let status = bench.run(&["status"]);
+        text(&status).contains("ca.crl expired at ") && status.status.code() == Some(1)
+    });
+    write_crl(bench.path(), &lab, &[1], DAY);
+    eventually(LONG, "all is well again", || bench.code(&["status"]) == 0);
+    write_signer_for(bench.path(), &lab, KeyKind::EcdsaP256, Duration::from_secs(7_200));
+    eventually(LONG, "its end is seen to come", || {
+        let status = bench.run(&["status"]);
+        let words = text(&status).split_whitespace().collect::<Vec<_>>().join(" ");
+        words.contains("which has passed; it is not ours to renew") && status.status.code() == Some(1)
+    });
 }
 
 #[test]

@@ -192,6 +192,20 @@ fn an_agent_that_cannot_be_started_is_told_while_everything_is_served() {
         serving.admin("/metrics").lines().find(|line| line.starts_with("stillgood_agent_running ")).map(str::to_owned)
     };
     assert_eq!(running().as_deref(), Some("stillgood_agent_running 0"));
+    // Nor is it taken for one that nobody wants.
+    let verb = |name: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stillgood"));
+        command.arg(name).arg("--config").arg(dir.path().join("stillgood.toml")).output().unwrap()
+    };
+    let status = verb("status");
+    let said = String::from_utf8_lossy(&status.stdout);
+    assert_eq!(status.status.code(), Some(1), "{said}");
+    assert!(said.contains("the renewal agent does not run") && said.contains("ledger.redb"), "{said}");
+    let plan = verb("plan");
+    let said = String::from_utf8_lossy(&plan.stderr);
+    assert_eq!(plan.status.code(), Some(5), "{said}");
+    assert!(said.contains("ledger.redb") && !said.contains("[enrolment"), "{said}");
+    assert!(serving.admin("/status").contains("does not run, so that no signer is renewed"));
     // Where no CA service is wanted any more, nothing is missing.
     write_config(dir.path(), admin, "");
     serving.signal("HUP");

@@ -4,6 +4,7 @@
 
 pub mod control;
 mod exposition;
+mod load;
 mod metrics;
 mod page;
 mod pages;
@@ -54,6 +55,7 @@ pub struct State {
     trail: ArcSwapOption<Trail>,
     lines_dropped: ArcSwapOption<Count>,
     meter: page::Meter,
+    load: load::Load,
 }
 
 /// Says how everything is; never waits.
@@ -84,6 +86,7 @@ impl State {
             trail: ArcSwapOption::empty(),
             lines_dropped: ArcSwapOption::empty(),
             meter: page::Meter::default(),
+            load: load::Load::default(),
         }
     }
 
@@ -104,6 +107,21 @@ impl State {
         let agent = self.agent.load();
         let runs = agent.as_ref().map(|agent| !agent.is_gone());
         runs.or_else(|| self.agent_fault.load().as_ref().map(|_| false))
+    }
+
+    /// Why the renewal agent does not run, where it is wanted and does not.
+    pub fn agent_fault(&self) -> Option<String> {
+        self.agent_fault.load().as_ref().map(|fault| fault.as_str().to_owned())
+    }
+
+    /// Looks at how many clients are turned away; to be called every few seconds.
+    pub fn look_at_load(&self) {
+        self.load.note(load::Counts::of(&self.endpoint.load().snapshot()), crate::time::monotonic());
+    }
+
+    /// How clients were turned away in the last minutes, one line for each way; empty: they were not.
+    pub fn worries(&self) -> Vec<String> {
+        self.load.worries()
     }
 
     /// Makes the status page of this report.
@@ -139,7 +157,7 @@ impl State {
     }
 
     /// Why the service is not ready, one line each; empty when it is.
-    fn not_ready(&self) -> Vec<String> {
+    pub fn not_ready(&self) -> Vec<String> {
         let now = self.clock.now();
         let mut missing = Vec::from_iter(self.not_alive());
         match self.responder.last_pass() {

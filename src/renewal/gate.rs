@@ -65,6 +65,11 @@ impl Gate {
         }
     }
 
+    /// It is how requests are spaced when all is well, and goes away by itself.
+    pub(super) fn is_pace(&self) -> bool {
+        matches!(self, Gate::Full { .. } | Gate::Rate { .. } | Gate::Confirming { .. })
+    }
+
     /// Somebody has to act for it to go away.
     pub(super) fn is_alarming(&self) -> bool {
         matches!(

@@ -48,12 +48,33 @@ impl Schedule {
         window: Window,
         urgent_share: f64,
     ) -> Self {
-        let deadline = life.not_after.minus(reserve);
-        let start = life.not_before.min(deadline);
+        let place = node.mix("place").slot(slot).serial(&life.serial).fraction();
+        Self::at((life.not_before, life.not_after), place, reserve, window, urgent_share)
+    }
+
+    /// The schedule of a certificate that others renew: people need no place of their own, so it is due when the window opens.
+    pub fn of_others(
+        not_before: Timestamp,
+        not_after: Timestamp,
+        reserve: Duration,
+        window: Window,
+        urgent_share: f64,
+    ) -> Self {
+        Self::at((not_before, not_after), 0.0, reserve, window, urgent_share)
+    }
+
+    fn at(
+        (not_before, not_after): (Timestamp, Timestamp),
+        place: f64,
+        reserve: Duration,
+        window: Window,
+        urgent_share: f64,
+    ) -> Self {
+        let deadline = not_after.minus(reserve);
+        let start = not_before.min(deadline);
         let usable = deadline.since(start).as_secs() as f64;
         // Rounded down, so never past the deadline.
         let at = |share: f64| start.plus(Duration::from_secs((usable * share.clamp(0.0, 1.0)) as u64));
-        let place = node.mix("place").slot(slot).serial(&life.serial).fraction();
         Schedule {
             opens: at(window.start),
             due: at(window.start + (window.end - window.start) * place),

@@ -2,6 +2,7 @@
 
 use super::core::Core;
 use super::event::{Cause, Pause};
+use super::gate::Gate;
 use super::id::{EndpointId, OrderId, SlotId};
 use super::schedule::{Schedule, SignerLife};
 use super::slot::{Hold, Known, Phase, Standing};
@@ -35,6 +36,8 @@ pub struct EndpointView {
     pub id: EndpointId,
     /// `ok`, or why nothing leaves for it now, as for a signer that is due and not urgent.
     pub state: String,
+    /// What `state` says is only its rate or its places: the next request leaves as configured, and nothing is wrong.
+    pub is_pace: bool,
     /// The breaker is open.
     pub open: bool,
     /// Endpoint-scope failures in a row.
@@ -110,9 +113,11 @@ impl Core {
             endpoints: self
                 .endpoints
                 .iter()
-                .map(|(id, e)| EndpointView {
+                .map(|(id, e)| (id, e, self.endpoint_gate(id, now).err()))
+                .map(|(id, e, gate)| EndpointView {
                     id: id.clone(),
-                    state: self.endpoint_gate(id, now).map_or_else(|gate| gate.to_string(), |()| "ok".to_owned()),
+                    state: gate.as_ref().map_or_else(|| "ok".to_owned(), ToString::to_string),
+                    is_pace: gate.as_ref().is_some_and(Gate::is_pace),
                     open: e.is_open(&self.limits),
                     failures: e.failures,
                     in_flight: e.taken(),

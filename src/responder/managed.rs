@@ -334,6 +334,8 @@ impl Managed {
             .certid_hashes
             .iter()
             .all(|algorithm| live.wave(*algorithm).is_some_and(|wave| wave.is_complete()));
+        let (validity, refresh) = (self.spec.settings.validity, self.spec.settings.refresh);
+        let late = refresh.saturating_add(validity.saturating_sub(refresh) / 3 * 2);
         IssuerReport {
             id: self.spec.id.clone(),
             subject: self.spec.certificate.subject(),
@@ -351,8 +353,10 @@ impl Managed {
             oldest_this_update,
             runs_out,
             is_complete: complete,
-            validity_secs: self.spec.settings.validity.as_secs(),
-            refresh_secs: self.spec.settings.refresh.as_secs(),
+            validity_secs: validity.as_secs(),
+            refresh_secs: refresh.as_secs(),
+            late_from: oldest_this_update.map(|at| at.plus(late)),
+            is_ordered: matches!(self.spec.signer, Some(SignerOrigin::Slot { .. })),
         }
     }
 }

@@ -4,6 +4,7 @@ use crate::ocsp::Profile;
 use crate::status::{SourceFacts, SourceReport};
 use crate::time::Timestamp;
 use serde::Serialize;
+use std::time::Duration;
 
 /// An issuer as of the last look at its files.
 #[derive(Clone, Debug, Serialize)]
@@ -44,6 +45,10 @@ pub struct IssuerReport {
     pub validity_secs: u64,
     /// An answer is signed again at the latest so long after its thisUpdate, in seconds.
     pub refresh_secs: u64,
+    /// From when on the oldest slice should long have been signed again: two thirds of what refresh leaves of validity are over.
+    pub late_from: Option<Timestamp>,
+    /// Its signer is ordered from a CA service, and not the operator's to replace.
+    pub is_ordered: bool,
 }
 
 impl IssuerReport {
@@ -127,6 +132,8 @@ pub struct SourceSummary {
     pub quarantined: u64,
     /// The first of them, in words.
     pub first_quarantined: Option<String>,
+    /// The first few of them, in words.
+    pub quarantined_first: Vec<String>,
     /// A CRL's nextUpdate.
     pub next_update: Option<Timestamp>,
     /// Whether that has passed.
@@ -134,6 +141,9 @@ pub struct SourceSummary {
 }
 
 impl SourceSummary {
+    /// Of so many lines or entries that cannot be read it is told what is wrong.
+    const LISTED: usize = 5;
+
     pub(super) fn of(report: &SourceReport, now: Timestamp) -> Self {
         let next_update = match &report.facts {
             SourceFacts::Crl(facts) => facts.next_update,
@@ -141,13 +151,16 @@ impl SourceSummary {
         };
         let quarantine = report.quarantine();
         let unit = if report.source.kind() == "index" { "line" } else { "entry" };
+        let words = quarantine.first.iter().map(|q| format!("{unit} {}: {}", q.number, q.why));
+        let quarantined_first: Vec<String> = words.take(Self::LISTED).collect();
         SourceSummary {
             kind: report.source.kind(),
             file: report.source.path().display().to_string(),
             data_time: report.data_time,
             entries: report.entries,
             quarantined: quarantine.total,
-            first_quarantined: quarantine.first.first().map(|q| format!("{unit} {}: {}", q.number, q.why)),
+            first_quarantined: quarantined_first.first().cloned(),
+            quarantined_first,
             next_update,
             is_expired: next_update.is_some_and(|t| t < now),
         }

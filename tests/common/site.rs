@@ -27,6 +27,11 @@ pub struct Site {
 }
 
 pub fn write_signer(dir: &Path, lab: &Lab, kind: KeyKind) {
+    write_signer_for(dir, lab, kind, 30 * DAY);
+}
+
+/// A signer that has so long to live.
+pub fn write_signer_for(dir: &Path, lab: &Lab, kind: KeyKind, life: Duration) {
     // The lab's own key object cannot be written out again; make a pair whose octets are known.
     let (key, pkcs8) = SigningKey::generate(kind).unwrap();
     let now = SystemClock.now();
@@ -37,7 +42,7 @@ pub fn write_signer(dir: &Path, lab: &Lab, kind: KeyKind) {
         key.spki_der(),
         serial(77),
         now.minus(DAY),
-        now.plus(30 * DAY),
+        now.plus(life),
     );
     let certificate = spec.issue(&lab.ca_key).unwrap();
     assert_eq!(key.public_key_bits(), certificate.key_bits());

@@ -118,6 +118,13 @@ impl fmt::Display for Target {
     }
 }
 
+/// A text as one word of a shell command.
+pub fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:=@%".contains(c);
+    let plain = !text.is_empty() && text.chars().all(is_plain);
+    if plain { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
 /// One answer: a result or a refusal.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Answer<'a> {
@@ -156,7 +163,7 @@ pub enum RefusalKind {
     Malformed,
     /// It was understood, and names nothing there is, or nothing that can be done now.
     Refused,
-    /// No agent runs: no issuer has its signer renewed by this process.
+    /// No agent runs: none is wanted, or it cannot be started.
     NoAgent,
     /// Too many ask at a time; ask again.
     Busy,

@@ -19,11 +19,11 @@ mod report;
 mod server;
 mod socket;
 
-pub use call::{Answer, Call, Refusal, RefusalKind, Request, Target, VERSION};
+pub use call::{Answer, Call, Refusal, RefusalKind, Request, Target, VERSION, shell_word};
 pub use peer::Caller;
 pub use report::{
-    AgentReport, AuditReport, EndpointReport, Explained, HoldReport, Impact, Next, PauseReport, PlanEntry, PlanReport,
-    PresignReport, Quarantine, RegistryReport, SlotReport, Status, Taken, WindowReport,
+    AgentReport, AuditReport, EndpointReport, Explained, FilesReport, HoldReport, Impact, Next, PauseReport, PlanEntry,
+    PlanReport, PresignReport, Quarantine, RegistryReport, SlotReport, Status, Taken, WindowReport,
 };
 pub use server::{ControlHandle, MAX_REQUEST, start};
 pub use socket::{SocketError, too_long};

@@ -6,6 +6,7 @@ use crate::audit::AuditEvent;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// How everything is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,8 +21,14 @@ pub struct Status {
     pub started: Timestamp,
     /// Somebody should act: there is something in `next` that is marked so.
     pub attention: bool,
+    /// The socket on which operators are answered.
+    #[serde(default)]
+    pub socket: PathBuf,
     /// The agent; `None`: no issuer has its signer renewed by this process.
     pub agent: Option<AgentReport>,
+    /// The look at the files of signers and statuses.
+    #[serde(default)]
+    pub files: FilesReport,
     /// The registry.
     pub registry: RegistryReport,
     /// What is paused.
@@ -40,9 +47,21 @@ pub struct Status {
     pub next: Vec<Next>,
 }
 
+/// The look at the files of signers and statuses.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilesReport {
+    /// When all of them were last looked at.
+    pub last_pass: Option<Timestamp>,
+    /// That is so long ago that the look must hang.
+    pub overdue: bool,
+}
+
 /// The agent.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AgentReport {
+    /// Why it does not run, though the configuration names CA services.
+    #[serde(default)]
+    pub down: Option<String>,
     /// When it last went through everything.
     pub last_pass: Option<Timestamp>,
     /// Its last pass is so long ago that it must be stuck.
@@ -55,6 +74,13 @@ pub struct AgentReport {
     pub unreadable: BTreeMap<String, String>,
     /// Why the ledger cannot be written; nothing is asked for until it can.
     pub fault: Option<String>,
+}
+
+impl AgentReport {
+    /// Of an agent that is wanted and does not run.
+    pub fn not_running(fault: String) -> Self {
+        AgentReport { down: Some(fault), overdue: true, ..AgentReport::default() }
+    }
 }
 
 /// The registry.
@@ -103,6 +129,9 @@ pub struct EndpointReport {
     pub name: String,
     /// `ok`, or why nothing leaves for it now.
     pub state: String,
+    /// What `state` says is only its rate or its places: nothing is wrong.
+    #[serde(default)]
+    pub is_pace: bool,
     /// It has failed so often that only single requests find out whether it is back.
     pub open: bool,
     /// Failures of the whole service in a row.
@@ -128,7 +157,8 @@ pub struct EndpointReport {
 pub struct SlotReport {
     /// Which.
     pub slot: Target,
-    /// What the registry says: `active`, `disabled`, `quarantined`, … `watched` for a certificate that somebody else renews.
+    /// What the registry says: `active`, `disabled`, `quarantined`, … `watched` for a certificate that somebody else renews,
+    /// `stopped` for one that this service would renew if its agent ran.
     pub state: String,
     /// Where it is on its way to the next certificate: `idle`, `due`, `ordered`, … `None`: somebody else renews it.
     pub phase: Option<String>,
@@ -164,6 +194,14 @@ pub struct SlotReport {
     pub entries: Option<usize>,
     /// thisUpdate of the oldest response served.
     pub oldest_this_update: Option<Timestamp>,
+}
+
+impl SlotReport {
+    /// Adds a reason why somebody should act.
+    pub fn press(&mut self, reason: String) {
+        self.attention = true;
+        self.reasons.push(reason);
+    }
 }
 
 /// Where in the life of its certificate a slot is renewed.

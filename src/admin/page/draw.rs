@@ -98,7 +98,7 @@ pub(super) fn calendar(dues: &[Timestamp], now: Timestamp) -> Option<String> {
     // Room for the word beside `now`.
     let right = (used * wide).max(120);
     Some(format!(
-        "<p>{said}.</p>\n<svg class=\"calendar\" viewBox=\"0 0 480 112\" role=\"img\"><title>Renewal calendar</title>\
+        "<p>{said}.</p>\n<svg class=\"calendar\" viewBox=\"0 -8 480 124\" role=\"img\"><title>Renewal calendar</title>\
          <desc>{said}</desc>{bars}<path class=\"axis\" d=\"M0 95H480\"/><text x=\"0\" y=\"108\">now</text>\
          <text x=\"{right}\" y=\"108\" text-anchor=\"end\">{ends}</text><text x=\"0\" y=\"10\">{most}</text></svg>\n"
     ))

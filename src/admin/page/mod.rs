@@ -8,7 +8,7 @@ mod traffic;
 
 pub(super) use traffic::{Meter, Traffic};
 
-use super::control::{RegistryReport, Status};
+use super::control::{AgentReport, RegistryReport, Status, shell_word};
 use crate::time::Timestamp;
 use std::fmt::Write as _;
 use text::{Text, count, relative, span, time};
@@ -75,22 +75,19 @@ fn next(status: &Status, out: &mut String) {
     if status.next.is_empty() {
         return;
     }
+    // With it a command can be copied as it stands.
+    let option = format!(" --socket {}", shell_word(&status.socket.display().to_string()));
     out.push_str("<h2>What to do next</h2>\n<ol class=\"next\">\n");
     for step in status.next.iter().take(LINES) {
         let (tone, mark) = if step.attention { ("bad", "⚠ ") } else { ("", "") };
         let _ = write!(out, "<li><span class=\"{tone}\">{mark}{}</span>", Text(&step.text));
         if let Some(command) = &step.command {
-            let _ = write!(out, "<br/><code>{}</code>", Text(command));
+            let _ = write!(out, "<br/><code>{}{}</code>", Text(command), Text(&option));
         }
         out.push_str("</li>\n");
     }
     out.push_str("</ol>\n");
     left_out(status.next.len(), out);
-    if status.next.iter().any(|step| step.command.is_some()) {
-        out.push_str(
-            "<p class=\"faint\">Commands want <code>--config FILE</code> or <code>--socket FILE</code> too.</p>\n",
-        );
-    }
 }
 
 fn facts(status: &Status, out: &mut String) {
@@ -110,6 +107,9 @@ fn facts(status: &Status, out: &mut String) {
     }
     match &status.agent {
         None => fact("Agent", "", "none: this service renews no signer".to_owned()),
+        Some(AgentReport { down: Some(fault), .. }) => {
+            fact("Agent", "bad", format!("does not run, so that no signer is renewed: {}", Text(fault)));
+        }
         Some(agent) => {
             let pass =
                 agent.last_pass.map_or_else(|| "no pass yet".into(), |at| format!("last pass {}", time(at, now)));
@@ -123,6 +123,10 @@ fn facts(status: &Status, out: &mut String) {
                 fact("", "bad", format!("{}: {}", Text(name), Text(why)));
             }
         }
+    }
+    if status.files.overdue {
+        let since = status.files.last_pass.map_or_else(|| "since the start".into(), |at| time(at, now));
+        fact("Files", "bad", format!("last looked at {since}: a change in them is not seen"));
     }
     let presign = &status.presign;
     let due = match presign.backlog {
@@ -202,23 +206,22 @@ fn endpoints(status: &Status, out: &mut String) {
         return;
     }
     out.push_str(
-        "<h2>CA services</h2>\n<table><thead><tr><th scope=\"col\">Service</th><th scope=\"col\">State</th>\
+        "<h2>CA services</h2>\n<table class=\"rows\"><thead><tr><th scope=\"col\">Service</th><th scope=\"col\">State</th>\
          <th scope=\"col\" class=\"n wide\">In flight</th><th scope=\"col\" class=\"n wide\">Rate</th><th scope=\"col\" class=\"n\">Today</th>\
          <th scope=\"col\" class=\"n wide\">Queued</th><th scope=\"col\" class=\"n wide\">Renewed</th></tr></thead>\n<tbody>\n",
     );
     for endpoint in status.endpoints.iter().take(LINES) {
-        let tone = match endpoint.state.as_str() {
-            "ok" => "good",
-            _ if endpoint.open => "bad",
-            _ => "warn",
+        let (tone, state) = match endpoint.state.as_str() {
+            "ok" => ("good", "ok"),
+            _ if endpoint.is_pace => ("good", "ok"),
+            _ if endpoint.open => ("bad", "⚠ open"),
+            _ => ("warn", "⚠ waits"),
         };
         let _ = writeln!(
             out,
-            "<tr><th scope=\"row\">{}</th><td class=\"{tone}\">{}{}</td><td class=\"n wide\">{} of {}</td><td class=\"n wide\">{:.0} %</td>\
+            "<tr><th scope=\"row\">{}</th><td class=\"{tone}\">{state}</td><td class=\"n wide\">{} of {}</td><td class=\"n wide\">{:.0} %</td>\
              <td class=\"n\">{}</td><td class=\"n wide\">{}</td><td class=\"n wide\">{}</td></tr>",
             Text(&endpoint.name),
-            if tone == "good" { "" } else { "⚠ " },
-            Text(&endpoint.state),
             endpoint.in_flight,
             endpoint.in_flight_limit,
             endpoint.rate_share.clamp(0.0, 1.0) * 100.0,
@@ -226,6 +229,10 @@ fn endpoints(status: &Status, out: &mut String) {
             endpoint.queued,
             endpoint.signer_changes
         );
+        if state != "ok" {
+            let state = Text(&endpoint.state);
+            let _ = writeln!(out, "<tr class=\"why\"><td colspan=\"7\" class=\"{tone}\">{state}</td></tr>");
+        }
     }
     out.push_str("</tbody></table>\n");
     left_out(status.endpoints.len(), out);

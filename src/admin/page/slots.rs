@@ -2,7 +2,7 @@
 
 use super::super::control::{HoldReport, SlotReport, Status};
 use super::draw;
-use super::text::{Text, relative, time};
+use super::text::{Text, time};
 use crate::time::Timestamp;
 use std::fmt::Write as _;
 
@@ -23,7 +23,7 @@ pub(super) fn issuers(status: &Status, out: &mut String) {
     }
     let _ = write!(
         out,
-        "<table><caption>{}</caption><thead><tr><th scope=\"col\">Signer of</th><th scope=\"col\">State</th>\
+        "<table class=\"rows\"><caption>{}</caption><thead><tr><th scope=\"col\">Signer of</th><th scope=\"col\">State</th>\
          <th scope=\"col\">Life</th><th scope=\"col\" class=\"wide\">Due</th><th scope=\"col\" class=\"wide\">Deadline</th>\
          <th scope=\"col\" class=\"wide\">notAfter</th><th scope=\"col\" class=\"wide\">Oldest thisUpdate</th></tr></thead>\n<tbody>\n",
         draw::LEGEND
@@ -50,35 +50,15 @@ fn row(slot: &SlotReport, now: Timestamp, out: &mut String) {
     let (tone, held) = held(slot);
     // Beside the bar where there is no room for the other columns.
     let in_words = slot.window.map_or_else(String::new, |window| {
-        let (due, deadline) = (relative(window.due, now), relative(window.deadline, now));
-        format!("<small class=\"narrow faint\">due {due}, deadline {deadline}</small>")
+        let (due, deadline) = (time(window.due, now), time(window.deadline, now));
+        format!("<small class=\"narrow faint\"><span>due {due},</span> <span>deadline {deadline}</span></small>")
     });
-    let _ = write!(
-        out,
-        "<tr><th scope=\"row\">{}{}",
-        if slot.attention { "<span class=\"bad\">⚠</span> " } else { "" },
-        Text(&slot.slot.to_string())
-    );
-    let tone_of_reasons = if slot.attention { "bad" } else { "faint" };
-    // What is parked says its reason there already, as a rule.
-    let parked = match &slot.hold {
-        HoldReport::Parked { text, .. } if !slot.reasons.iter().any(|reason| reason.contains(text)) => Some(text),
-        _ => None,
-    };
-    if parked.is_some() || !slot.reasons.is_empty() {
-        let _ = write!(out, "<ul class=\"why {tone_of_reasons}\">");
-        for reason in parked.into_iter().chain(&slot.reasons).take(REASONS) {
-            let _ = write!(out, "<li>{}</li>", Text(reason));
-        }
-        if slot.reasons.len() > REASONS {
-            let _ = write!(out, "<li>and {} more</li>", slot.reasons.len() - REASONS);
-        }
-        out.push_str("</ul>");
-    }
     let _ = writeln!(
         out,
-        "</th><td>{}<br/><span class=\"{tone}\">{held}</span></td><td>{}{}</td><td class=\"wide\">{}</td><td class=\"wide\">{}</td>\
-         <td class=\"wide\">{}</td><td class=\"wide\">{}</td></tr>",
+        "<tr><th scope=\"row\">{}{}</th><td>{}<br/><span class=\"{tone}\">{held}</span></td><td>{}{}</td><td class=\"wide\">{}</td>\
+         <td class=\"wide\">{}</td><td class=\"wide\">{}</td><td class=\"wide\">{}</td></tr>",
+        if slot.attention { "<span class=\"bad\">⚠</span> " } else { "" },
+        Text(&slot.slot.to_string()),
         Text(&slot.state),
         draw::life(slot, now).unwrap_or_else(|| "no certificate".to_owned()),
         in_words,
@@ -87,15 +67,34 @@ fn row(slot: &SlotReport, now: Timestamp, out: &mut String) {
         at(slot.not_after),
         at(slot.oldest_this_update)
     );
+    let tone_of_reasons = if slot.attention { "bad" } else { "faint" };
+    // What is parked says its reason there already, as a rule.
+    let parked = match &slot.hold {
+        HoldReport::Parked { text, .. } if !slot.reasons.iter().any(|reason| reason.contains(text)) => Some(text),
+        _ => None,
+    };
+    if parked.is_some() || !slot.reasons.is_empty() {
+        // In a row of their own, so that they leave the columns their width.
+        let _ = write!(out, "<tr class=\"why\"><td colspan=\"7\"><ul class=\"{tone_of_reasons}\">");
+        for reason in parked.into_iter().chain(&slot.reasons).take(REASONS) {
+            let _ = write!(out, "<li>{}</li>", Text(reason));
+        }
+        if slot.reasons.len() > REASONS {
+            let _ = write!(out, "<li>and {} more</li>", slot.reasons.len() - REASONS);
+        }
+        out.push_str("</ul></td></tr>\n");
+    }
 }
 
 /// What holds the slot, or else its phase.
 fn held(slot: &SlotReport) -> (&'static str, String) {
     match (&slot.hold, slot.phase.as_deref()) {
         (HoldReport::Parked { why, .. }, _) => ("bad", format!("⚠ parked: {}", Text(why))),
-        (HoldReport::Approval { serial }, _) => ("warn", format!("⚠ {} waits for approve", Text(serial))),
+        // Its serial number is among the reasons.
+        (HoldReport::Approval { .. }, _) => ("warn", "⚠ waits for approve".to_owned()),
         (HoldReport::Backoff { .. }, _) => ("warn", "⚠ backs off".to_owned()),
         (HoldReport::None, Some(phase)) => ("faint", Text(phase).to_string()),
+        (HoldReport::None, None) if slot.state != "watched" => ("warn", "⚠ not renewed now".to_owned()),
         (HoldReport::None, None) => ("faint", "renewed by others".to_owned()),
     }
 }

@@ -54,7 +54,9 @@ fn status(issuers: Vec<SlotReport>) -> Status {
         pid: 7,
         started: hours(-26),
         attention,
+        socket: "/run/stillgood/admin.sock".into(),
         agent: None,
+        files: Default::default(),
         registry: RegistryReport { generation: Some(4), synced_at: Some(hours(-1)), fresh: true, ..Default::default() },
         pauses: vec![],
         endpoints: vec![],
@@ -131,6 +133,7 @@ fn what_others_have_written_is_text_wherever_it_stands() {
     status.endpoints = vec![EndpointReport {
         name: evil(),
         state: evil(),
+        is_pace: false,
         open: true,
         failures: 1,
         in_flight: 1,
@@ -173,9 +176,62 @@ fn those_in_trouble_come_first_and_say_so_without_colour() {
     let page = page(&status);
     let at = |text: &str| page.find(text).unwrap_or_else(|| panic!("{text}"));
     assert!(at("</span> troubled") < at("<th scope=\"row\">calm"));
-    for said in ["⚠ One thing needs you.", "<code>stillgood explain troubled</code>", "its CA refuses it"] {
+    let command = "<code>stillgood explain troubled --socket /run/stillgood/admin.sock</code>";
+    for said in [
+        "⚠ One thing needs you.",
+        command,
+        "<tr class=\"why\"><td colspan=\"7\"><ul class=\"bad\"><li>its CA refuses it",
+    ] {
         at(said);
     }
+}
+
+#[test]
+fn an_agent_that_does_not_run_is_not_one_that_is_not_wanted() {
+    let mut status = status(vec![slot("ca", false)]);
+    status.issuers[0].state = "stopped".into();
+    status.issuers[0].phase = None;
+    assert!(page(&status).contains("this service renews no signer"));
+    status.agent = Some(AgentReport::not_running("ledger.redb: Is a directory".into()));
+    status.files.overdue = true;
+    let page = page(&status);
+    for said in [
+        "does not run, so that no signer is renewed: ledger.redb",
+        "⚠ not renewed now",
+        "last looked at since the start",
+    ] {
+        assert!(page.contains(said), "{said}: {page}");
+    }
+    assert!(!page.contains("this service renews no signer") && !page.contains("renewed by others"));
+}
+
+#[test]
+fn the_pace_of_requests_is_no_warning_and_what_holds_them_has_room() {
+    let mut status = status(vec![]);
+    let endpoint = |is_pace, open| EndpointReport {
+        name: "main".into(),
+        state: "the rate of the service allows the next request at noon".into(),
+        is_pace,
+        open,
+        failures: 0,
+        in_flight: 1,
+        in_flight_limit: 2,
+        rate_share: 1.0,
+        queued: 0,
+        requests_today: 0,
+        requests: [].into(),
+        signer_changes: 0,
+    };
+    status.endpoints = vec![endpoint(true, false)];
+    let calm = page(&status);
+    assert!(calm.contains("<td class=\"good\">ok</td>") && !calm.contains("at noon"), "{calm}");
+    status.endpoints = vec![endpoint(false, false), endpoint(false, true)];
+    let held = page(&status);
+    assert!(
+        held.contains("<td class=\"warn\">⚠ waits</td>") && held.contains("<td class=\"bad\">⚠ open</td>"),
+        "{held}"
+    );
+    assert_eq!(held.matches("<tr class=\"why\"><td colspan=\"7\"").count(), 2);
 }
 
 #[test]

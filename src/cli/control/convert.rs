@@ -1,39 +1,45 @@
 //! From what the parts say to what operators are shown.
 
-use super::Examined;
+use super::{Examined, Served, served};
 use crate::admin::control::{
-    EndpointReport, HoldReport, Impact, Order, PauseReport, PlanEntry, PlanReport, RegistryReport, SlotReport, Target,
-    WindowReport,
+    AgentReport, EndpointReport, HoldReport, Impact, Order, PauseReport, PlanEntry, PlanReport, RegistryReport,
+    SlotReport, Target, WindowReport,
 };
 use crate::registry::IssuerId;
 use crate::renewal::{
-    self, EndpointId, EndpointView, Hold, Ignored, Park, Pause, Plan, Reach, SlotId, SlotView, Snapshot, Standing,
+    self, EndpointId, EndpointView, Hold, Ignored, Park, Pause, Plan, Reach, Schedule, SlotId, SlotView, Snapshot,
+    Standing,
 };
 use crate::responder::IssuerReport;
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How what the responder says begins among the reasons of a slot.
-pub(super) const RESPONDER: &str = "responder: ";
-
 /// Credentials and issuers: those that renewal knows, those that are only served, and those whose record cannot be used.
 pub(super) fn slots(
     snapshot: Option<&Snapshot>,
-    reports: &[IssuerReport],
+    served: &Served,
     registry: &RegistryReport,
+    agent: Option<&AgentReport>,
+    credential_faults: &[(String, String)],
     now: Timestamp,
 ) -> (Vec<SlotReport>, Vec<SlotReport>) {
-    let served: BTreeMap<&str, &IssuerReport> = reports.iter().map(|r| (r.id.as_str(), r)).collect();
+    let reports: BTreeMap<&str, &IssuerReport> = served.reports.iter().map(|r| (r.id.as_str(), r)).collect();
     let mut issuers: BTreeMap<String, SlotReport> = BTreeMap::new();
     let mut credentials = Vec::new();
     for view in snapshot.iter().flat_map(|s| &s.slots) {
         let pauses = snapshot.map(|s| s.pauses.as_slice()).unwrap_or_default();
         let mut report = of_view(view, pauses, now);
         match &view.slot {
-            SlotId::Credential(_) => credentials.push(report),
+            SlotId::Credential(endpoint) => {
+                let fault = credential_faults.iter().find(|(of, _)| of == endpoint.as_str());
+                if let Some((_, fault)) = fault {
+                    report.press(format!("it cannot be used: {fault}"));
+                }
+                credentials.push(report);
+            }
             SlotId::Signer(id) => {
-                if let Some(of) = served.get(id.as_str()) {
-                    add_served(&mut report, of, now);
+                if let Some(of) = reports.get(id.as_str()) {
+                    served::add(&mut report, of, now);
                 }
                 // Tombstones are remembered, and of no interest any more.
                 if !matches!(view.standing, Standing::Retired | Standing::Removed) {
@@ -42,14 +48,22 @@ pub(super) fn slots(
             }
         }
     }
-    for of in reports {
-        issuers.entry(of.id.clone()).or_insert_with(|| only_served(of, now));
+    let is_down = agent.is_some_and(|agent| agent.down.is_some());
+    for of in served.reports.iter() {
+        issuers.entry(of.id.clone()).or_insert_with(|| served::only(of, &served.renewal, is_down, now));
     }
     for quarantine in &registry.quarantined {
         if let Some(report) = issuers.get_mut(&quarantine.record) {
-            report.attention = true;
             report.state = Standing::Quarantined.name().to_owned();
-            report.reasons.push(format!("its registry record cannot be used: {}", quarantine.faults.join("; ")));
+            report.press(format!("its registry record cannot be used: {}", quarantine.faults.join("; ")));
+        }
+    }
+    // What the agent could not look at belongs to the slot that it is about, where there is one.
+    for (name, why) in agent.iter().flat_map(|agent| &agent.unreadable) {
+        let is_said = |report: &SlotReport| report.reasons.iter().any(|reason| reason.contains(why.as_str()));
+        let mut those = credentials.iter_mut().chain(issuers.values_mut());
+        if let Some(report) = those.find(|report| report.slot.to_string() == *name && !is_said(report)) {
+            report.press(format!("it could not be looked at: {why}"));
         }
     }
     (credentials, issuers.into_values().collect())
@@ -98,8 +112,7 @@ fn of_view(view: &SlotView, pauses: &[Pause], now: Timestamp) -> SlotReport {
     }
     if let Some(schedule) = view.schedule.filter(|s| s.urgent <= now) {
         attention = true;
-        let late = if schedule.deadline <= now { ", which has passed" } else { "" };
-        reasons.push(format!("its time is short: the next one must be in use by {}{late}", schedule.deadline));
+        reasons.push(short(schedule.deadline, now));
     }
     match view.standing {
         Standing::Unknown => reasons.push("the registry has not been read since the start".into()),
@@ -120,13 +133,7 @@ fn of_view(view: &SlotView, pauses: &[Pause], now: Timestamp) -> SlotReport {
         serial: view.life.map(|life| life.serial.to_string()),
         not_before: view.life.map(|life| life.not_before),
         not_after: view.life.map(|life| life.not_after),
-        window: view.schedule.map(|s| WindowReport {
-            opens: s.opens,
-            due: s.due,
-            closes: s.closes,
-            urgent: s.urgent,
-            deadline: s.deadline,
-        }),
+        window: view.schedule.map(window),
         failures: view.failures,
         last_failure: view.last_failure.clone(),
         requests_today: view.submissions_today,
@@ -136,47 +143,22 @@ fn of_view(view: &SlotView, pauses: &[Pause], now: Timestamp) -> SlotReport {
     }
 }
 
-fn add_served(report: &mut SlotReport, of: &IssuerReport, now: Timestamp) {
-    report.entries = Some(of.entries);
-    report.oldest_this_update = of.oldest_this_update;
-    let trouble = of.cannot_answer(now).or_else(|| of.trouble().map(str::to_owned));
-    if let Some(trouble) = trouble {
-        report.attention = true;
-        report.reasons.push(format!("{RESPONDER}{trouble}"));
-    }
+/// Why a certificate presses.
+pub(super) fn short(deadline: Timestamp, now: Timestamp) -> String {
+    let late = if deadline <= now { ", which has passed" } else { "" };
+    format!("its time is short: the next one must be in use by {deadline}{late}")
 }
 
-/// An issuer whose signer is somebody else's to renew.
-fn only_served(of: &IssuerReport, now: Timestamp) -> SlotReport {
-    let mut report = SlotReport {
-        slot: Target::Issuer(of.id.clone()),
-        state: Standing::Watched.name().into(),
-        phase: None,
-        endpoint: None,
-        order: None,
-        cause: None,
-        hold: HoldReport::None,
-        attention: false,
-        reasons: Vec::new(),
-        serial: of.signer.as_ref().map(|signer| signer.serial.clone()),
-        not_before: of.signer.as_ref().map(|signer| signer.not_before),
-        not_after: of.signer.as_ref().map(|signer| signer.not_after),
-        window: None,
-        failures: 0,
-        last_failure: None,
-        requests_today: 0,
-        certificates_today: 0,
-        entries: None,
-        oldest_this_update: None,
-    };
-    add_served(&mut report, of, now);
-    report
+/// A schedule as it is shown.
+pub(super) fn window(s: Schedule) -> WindowReport {
+    WindowReport { opens: s.opens, due: s.due, closes: s.closes, urgent: s.urgent, deadline: s.deadline }
 }
 
 pub(super) fn endpoint(view: &EndpointView) -> EndpointReport {
     EndpointReport {
         name: view.id.to_string(),
         state: view.state.clone(),
+        is_pace: view.is_pace,
         open: view.open,
         failures: view.failures,
         in_flight: view.in_flight,

@@ -5,16 +5,19 @@
 
 mod advice;
 mod convert;
+mod served;
 pub(super) mod wire;
 
+use crate::admin::PASS_OVERDUE;
 use crate::admin::control::{
-    AgentReport, AuditReport, Caller, Command, Control, Explained, Impact, Order, PlanReport, PresignReport,
-    Quarantine, Refusal, RefusalKind, RegistryReport, Status, Taken, Target,
+    AgentReport, AuditReport, Caller, Command, Control, Explained, FilesReport, Impact, Order, PlanReport,
+    PresignReport, Quarantine, Refusal, RefusalKind, RegistryReport, Status, Taken, Target,
 };
 use crate::audit::{About, AuditEvent, Filter, History, Outcome, Trail, What, Whom, Witness, history};
+use crate::config::Renewal;
 use crate::presign::PresignStats;
 use crate::registry;
-use crate::renewal::{self, Explanation, Ignored, Plan, Reach, RegistryView, SlotId, Snapshot};
+use crate::renewal::{self, Explanation, Ignored, Plan, Reach, RegistryView, SlotId, Snapshot, Standing};
 use crate::responder::IssuerReport;
 use crate::time::{Clock, Timestamp};
 use std::future::Future;
@@ -37,6 +40,8 @@ pub(super) enum AgentError {
 pub(super) trait Renewals: Send + Sync + 'static {
     fn snapshot(&self) -> Arc<Snapshot>;
     fn report(&self, now: Timestamp) -> AgentReport;
+    /// Our own client certificates that cannot be used now, by CA service, with the reason.
+    fn credential_faults(&self) -> Vec<(String, String)>;
     fn plan(&self) -> impl Future<Output = Result<Plan, AgentError>> + Send;
     fn explain(&self, slot: SlotId) -> impl Future<Output = Result<Explanation, AgentError>> + Send;
     fn impact(&self, view: RegistryView) -> impl Future<Output = Result<renewal::Impact, AgentError>> + Send;
@@ -70,8 +75,22 @@ pub(super) struct Examined {
     pub(super) held: Option<String>,
 }
 
-/// What the responder shows at a moment.
-pub(super) type Served = (Arc<Vec<IssuerReport>>, PresignStats);
+/// What the service shows at a moment, beside the agent and the registry.
+#[derive(Clone)]
+pub(super) struct Served {
+    pub(super) reports: Arc<Vec<IssuerReport>>,
+    pub(super) presign: PresignStats,
+    /// When all files were last looked at.
+    pub(super) last_pass: Option<Timestamp>,
+    /// Why the agent does not run, where it is wanted and does not.
+    pub(super) agent_fault: Option<String>,
+    /// How clients are turned away.
+    pub(super) worries: Vec<String>,
+    /// Why the service is not ready, as `/readyz` says.
+    pub(super) missing: Vec<String>,
+    /// `[renewal]` of the configuration in use.
+    pub(super) renewal: Renewal,
+}
 
 /// Answers operators.
 pub(super) struct Desk<A, R> {
@@ -82,20 +101,31 @@ pub(super) struct Desk<A, R> {
     pub(super) trail: Option<Arc<Trail>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) started: Timestamp,
+    /// Where operators are answered.
+    pub(super) socket: PathBuf,
 }
 
 impl<A: Renewals, R: Registries> Desk<A, R> {
     fn agent(&self) -> Result<A, Refusal> {
         (self.agent)().ok_or_else(|| {
-            let text = "this service renews no signer: its configuration has no [enrolment.*]; signers that are files are \
-                        replaced by whoever owns them";
+            let text = match (self.served)().agent_fault {
+                Some(fault) => {
+                    format!("the renewal agent does not run, and is tried again each minute; nothing was done: {fault}")
+                }
+                None => {
+                    "this service renews no signer: its configuration has no [enrolment.*]; signers that are files are \
+                         replaced by whoever owns them"
+                        .to_owned()
+                }
+            };
             Refusal::new(RefusalKind::NoAgent, text)
         })
     }
 
     fn picture(&self) -> Status {
         let now = self.clock.now();
-        let (reports, presign) = (self.served)();
+        let served = (self.served)();
+        let (reports, presign) = (&served.reports, &served.presign);
         let agent = (self.agent)();
         let snapshot = agent.as_ref().map(Renewals::snapshot);
         let mut registry = self.registry.report();
@@ -103,14 +133,25 @@ impl<A: Renewals, R: Registries> Desk<A, R> {
             registry.fresh = snapshot.evidence_is_fresh;
         }
         let oldest = reports.iter().filter_map(|r| Some((r.oldest_this_update?, r.id.clone()))).min();
-        let (credentials, issuers) = convert::slots(snapshot.as_deref(), &reports, &registry, now);
+        let mut report = agent.as_ref().map(|agent| agent.report(now));
+        if report.is_none() {
+            report = served.agent_fault.clone().map(AgentReport::not_running);
+        }
+        let faults = agent.as_ref().map(Renewals::credential_faults).unwrap_or_default();
+        let (credentials, issuers) =
+            convert::slots(snapshot.as_deref(), &served, &registry, report.as_ref(), &faults, now);
         let mut status = Status {
             now,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),
             started: self.started,
             attention: false,
-            agent: agent.as_ref().map(|agent| agent.report(now)),
+            socket: self.socket.clone(),
+            agent: report,
+            files: FilesReport {
+                last_pass: served.last_pass,
+                overdue: now.since(served.last_pass.unwrap_or(self.started)) > PASS_OVERDUE,
+            },
             registry,
             pauses: snapshot.iter().flat_map(|s| &s.pauses).map(convert::pause).collect(),
             endpoints: snapshot.iter().flat_map(|s| &s.endpoints).map(convert::endpoint).collect(),
@@ -127,7 +168,7 @@ impl<A: Renewals, R: Registries> Desk<A, R> {
             audit: self.audit(),
             next: Vec::new(),
         };
-        status.next = advice::of(&status);
+        status.next = advice::of(&status, &served.worries, &served.missing);
         status.attention = status.next.iter().any(|next| next.attention);
         status
     }
@@ -213,7 +254,10 @@ impl<A: Renewals, R: Registries> Control for Desk<A, R> {
             (Some(Ok(explanation)), _) => reasons.extend(explanation.reasons),
             (Some(Err(AgentError::Failed(text))), Some(_)) => reasons.push(text),
             (_, Some(report)) if report.phase.is_none() => {
-                reasons.push("its signer is not renewed by this service: whoever owns its files replaces them".into());
+                if report.state == Standing::Watched.name() {
+                    reasons
+                        .push("its signer is not renewed by this service: whoever owns its files replaces them".into());
+                }
             }
             (Some(Err(error)), None) => return Err(refused(error)),
             (_, Some(_)) => {}
@@ -227,7 +271,7 @@ impl<A: Renewals, R: Registries> Control for Desk<A, R> {
         };
         for reason in &report.reasons {
             // The agent has said in its own words what the snapshot says.
-            let is_responders = report.phase.is_none() || reason.starts_with(convert::RESPONDER);
+            let is_responders = report.phase.is_none() || reason.starts_with(served::RESPONDER);
             if is_responders {
                 reasons.push(reason.clone());
             }

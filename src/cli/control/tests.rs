@@ -1,4 +1,5 @@
 pub(in crate::cli) mod fixture;
+mod trouble;
 
 use super::*;
 use crate::admin::control::HoldReport;
@@ -132,6 +133,7 @@ fn without_an_agent_what_needs_one_says_so_and_the_rest_works() {
         trail: site.desk.trail.clone(),
         clock: site.desk.clock.clone(),
         started: at(NOW),
+        socket: "/run/stillgood/admin.sock".into(),
     };
     let status = block(desk.status()).unwrap();
     assert!(status.agent.is_none() && status.issuers.len() == 6 && status.endpoints.is_empty());
@@ -176,7 +178,7 @@ fn a_hundred_parked_issuers_do_not_fill_the_screen_with_advice() {
     let mut status = site.status();
     let parked = status.issuers.iter().find(|r| r.slot == issuer("parked-ca")).unwrap().clone();
     status.issuers.extend((0..100).map(|n| SlotReportOf(parked.clone()).named(&format!("ca-{n}"))));
-    let next = advice::of(&status);
+    let next = advice::of(&status, &[], &[]);
     assert!(next.len() < 15, "{}", next.len());
     assert!(next.iter().any(|n| n.text == "and 96 more like these"), "{next:?}");
 }

@@ -1,6 +1,6 @@
 //! The control socket of a running service.
 
-use super::{AgentError, Desk, Examined, Registries, Renewals};
+use super::{AgentError, Desk, Examined, Registries, Renewals, Served};
 use crate::admin;
 use crate::admin::control::{AgentReport, ControlHandle, Quarantine, RegistryReport, SocketError, start};
 use crate::agent::{self, CommandError, Gone, Reading, view_of};
@@ -36,11 +36,27 @@ pub(in crate::cli) fn open(parts: Parts) -> Result<ControlHandle, SocketError> {
     let admin = parts.config.load().admin.clone();
     let responder = parts.responder;
     let started = parts.clock.now();
+    let renewal = parts.config.clone();
     let registry = Followed { handle: parts.registry, config: parts.config, clock: parts.clock.clone() };
+    // The page holds whoever asks.
+    let page = Arc::downgrade(&parts.page);
+    let served = move || {
+        let page = page.upgrade();
+        Served {
+            reports: responder.reports(),
+            presign: responder.presign_stats(),
+            last_pass: responder.last_pass(),
+            agent_fault: page.as_ref().and_then(|page| page.agent_fault()),
+            worries: page.as_ref().map(|page| page.worries()).unwrap_or_default(),
+            missing: page.map(|page| page.not_ready()).unwrap_or_default(),
+            renewal: renewal.load().renewal.clone(),
+        }
+    };
     let desk = Arc::new(Desk {
         agent: parts.agent,
         registry,
-        served: Box::new(move || (responder.reports(), responder.presign_stats())),
+        served: Box::new(served),
+        socket: std::path::absolute(&admin.socket).unwrap_or_else(|_| admin.socket.clone()),
         trail: parts.trail,
         clock: parts.clock,
         started,
@@ -68,7 +84,14 @@ impl Renewals for agent::Handle {
             checked: count(view.coverage.checked),
             unreadable: view.coverage.unreadable.clone(),
             fault: view.ledger_fault.clone(),
+            down: None,
         }
+    }
+
+    fn credential_faults(&self) -> Vec<(String, String)> {
+        let view = self.view();
+        let those = view.credentials.iter().filter_map(|c| Some((c.endpoint.to_string(), c.fault.clone()?)));
+        those.collect()
     }
 
     async fn plan(&self) -> Result<Plan, AgentError> {

@@ -16,7 +16,7 @@ pub(super) use status::{Args as StatusArgs, run as status};
 
 use self::client::Trouble;
 use super::paper::{Paper, Tone};
-use crate::admin::control::{Call, Next, RefusalKind, Target};
+use crate::admin::control::{Call, Next, RefusalKind, Target, shell_word};
 use crate::config::Config;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -31,13 +31,13 @@ const USAGE: u8 = 2;
 const UNREACHABLE: u8 = 3;
 /// The service says no: there is no such thing, or nothing to do.
 const REFUSED: u8 = 4;
-/// The service renews no signer.
+/// No agent runs: the service renews no signer, or its agent cannot be started.
 const NO_AGENT: u8 = 5;
 
 /// Exit status of these verbs, for `--help`.
 const EXITS: &str = "Exit status: 0 done, and nothing needs you; 1 something needs you, or it failed; 2 the command line \
 cannot be understood; 3 no service answers at the socket; 4 the service refuses: no such name, or nothing to do; 5 the service \
-renews no signer.";
+renews no signer, or its renewal agent does not run.";
 
 /// Which service is meant.
 #[derive(Debug, clap::Args)]
@@ -86,8 +86,7 @@ impl Where {
             (None, Some(file)) => ("--config", file.display().to_string()),
             (None, None) => return String::new(),
         };
-        let plain = path.chars().all(|c| c.is_ascii_alphanumeric() || "/._-+,=@".contains(c));
-        if plain { format!("{name} {path}") } else { format!("{name} '{}'", path.replace('\'', r"'\''")) }
+        format!("{name} {}", shell_word(&path))
     }
 
     /// Prints an answer as JSON, or for people.

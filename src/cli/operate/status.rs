@@ -3,7 +3,7 @@
 use super::super::paper::{Align, Cell, Column, Give, Life, Paper, Table, Tone, count, stamp, when};
 use super::super::show::{relative, roughly};
 use super::{ATTENTION, EXITS, Where, next_steps, tell};
-use crate::admin::control::{Call, EndpointReport, HoldReport, SlotReport, Status, Target};
+use crate::admin::control::{AgentReport, Call, EndpointReport, HoldReport, SlotReport, Status, Target};
 use crate::time::Timestamp;
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -49,7 +49,10 @@ fn watch(args: &Args) -> ExitCode {
     loop {
         let text = match args.service.ask::<Status>(&Call::Status {}) {
             Ok(status) if args.service.json => serde_json::to_string(&status).unwrap_or_default() + "\n",
-            Ok(status) => render(&status, &args.service.option(), args.all, &Paper::of_stdout()),
+            Ok(status) => {
+                let rows = if clears { rows() } else { None };
+                frame(&status, &args.service.option(), args.all, &Paper::of_stdout(), rows)
+            }
             // It may come back.
             Err(trouble @ super::Trouble::Unreachable(_)) if clears => format!("{trouble}\n"),
             Err(trouble) => return tell("status", args.service.json, &trouble),
@@ -63,10 +66,69 @@ fn watch(args: &Args) -> ExitCode {
     }
 }
 
+/// Rows of the terminal.
+fn rows() -> Option<usize> {
+    terminal_size::terminal_size_of(std::io::stdout()).map(|(_, height)| usize::from(height.0))
+}
+
+/// As [`render`], in so many rows: where they are too few, what to do next comes before the rest, and the end is cut off, so
+/// that the verdict stays where it is.
+pub(super) fn frame(status: &Status, service: &str, all: bool, paper: &Paper, rows: Option<usize>) -> String {
+    let whole = render(status, service, all, paper);
+    let taken = |line: &str| unicode_width::UnicodeWidthStr::width(bare(line).as_str()).div_ceil(paper.width).max(1);
+    // The cursor stands below the last line.
+    let Some(room) = rows.map(|rows| rows.saturating_sub(1).max(2)) else { return whole };
+    if whole.lines().map(taken).sum::<usize>() <= room {
+        return whole;
+    }
+    let mut parts = head(status, paper);
+    if !status.next.is_empty() {
+        parts.truncate(parts.trim_end().len());
+        parts.push('\n');
+        parts.push_str(&paper.title("What to do next"));
+        parts.push_str(&next_steps(&status.next, service, paper));
+        parts.push('\n');
+    }
+    parts.push_str(&body(status, all, paper));
+    let (mut out, mut left) = (String::new(), room.saturating_sub(1));
+    let mut lines = parts.lines();
+    let mut cut = 0;
+    for line in lines.by_ref() {
+        let Some(rest) = left.checked_sub(taken(line)) else {
+            cut = 1;
+            break;
+        };
+        left = rest;
+        out.push_str(line);
+        out.push('\n');
+    }
+    cut += lines.count();
+    let more = format!("{}; without --watch all is shown", count(cut, "more line"));
+    out.push_str(&paper.paint(Tone::Faint, more.get(..paper.width.min(more.len())).unwrap_or_default()));
+    out.push('\n');
+    out
+}
+
+/// Without what sets colours.
+pub(super) fn bare(line: &str) -> String {
+    let mut parts = line.split('\x1b');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once('m').map_or("", |(_, rest)| rest))
+}
+
 /// For people.
 pub(super) fn render(status: &Status, service: &str, all: bool, paper: &Paper) -> String {
     let mut out = head(status, paper);
-    out.push_str(&facts(status, paper));
+    out.push_str(&body(status, all, paper));
+    if !status.next.is_empty() {
+        out.push_str(&paper.title("What to do next"));
+        out.push_str(&next_steps(&status.next, service, paper));
+    }
+    out
+}
+
+fn body(status: &Status, all: bool, paper: &Paper) -> String {
+    let mut out = facts(status, paper);
     if !status.endpoints.is_empty() {
         out.push('\n');
         out.push_str(&endpoints(&status.endpoints, paper));
@@ -75,10 +137,6 @@ pub(super) fn render(status: &Status, service: &str, all: bool, paper: &Paper) -
     if !slots.is_empty() {
         out.push('\n');
         out.push_str(&issuers(&slots, status.now, all, paper));
-    }
-    if !status.next.is_empty() {
-        out.push_str(&paper.title("What to do next"));
-        out.push_str(&next_steps(&status.next, service, paper));
     }
     out
 }
@@ -115,6 +173,9 @@ fn facts(status: &Status, paper: &Paper) -> String {
     let bad = registry.fault.is_some() || registry.held.is_some() || !registry.quarantined.is_empty();
     out.push_str(&paper.pair("registry", &text, if bad { Tone::Warn } else { Tone::Plain }));
     match &status.agent {
+        Some(AgentReport { down: Some(_), .. }) => {
+            out.push_str(&paper.pair("agent", "does not run: no signer is renewed", Tone::Bad));
+        }
         Some(agent) => {
             let pass =
                 agent.last_pass.map_or_else(|| "no pass yet".into(), |at| format!("last pass {}", relative(at, now)));
@@ -167,6 +228,7 @@ fn endpoints(endpoints: &[EndpointReport], paper: &Paper) -> String {
     let mut table = Table::new(columns, vec![(6, Give::Drop), (5, Give::Drop), (3, Give::Drop), (4, Give::Drop)]);
     for endpoint in endpoints {
         let (state, notes) = match endpoint.state.as_str() {
+            _ if endpoint.is_pace => (Cell::text("ok").in_tone(Tone::Good), vec![]),
             "ok" => (Cell::text("ok").in_tone(Tone::Good), vec![]),
             why if endpoint.open => (Cell::text("open").in_tone(Tone::Bad), vec![(why.to_owned(), Tone::Bad)]),
             why => (Cell::text("waits").in_tone(Tone::Warn), vec![(why.to_owned(), Tone::Warn)]),
@@ -261,6 +323,7 @@ fn phase(slot: &SlotReport) -> Cell {
         (HoldReport::None, Some(phase)) => {
             Cell::text(phase).in_tone(if phase == "idle" { Tone::Plain } else { Tone::Mark })
         }
+        (HoldReport::None, None) if slot.state != "watched" => Cell::text("-").in_tone(Tone::Faint),
         (HoldReport::None, None) => Cell::text("not ours").or("-").in_tone(Tone::Faint),
     }
 }

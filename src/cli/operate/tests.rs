@@ -84,6 +84,44 @@ fn ten_thousand_issuers_are_drawn_with_those_in_trouble_first() {
 }
 
 #[test]
+fn a_frame_fits_the_terminal_and_keeps_the_verdict_and_what_to_do() {
+    let status = Site::new(Some((8, "3 of 5 issuers would change".into()))).status();
+    let width = |line: &str| unicode_width::UnicodeWidthStr::width(line);
+    for (columns, colour) in [(100, false), (60, true), (40, true)] {
+        let paper = Paper { width: columns, colour, unicode: true };
+        let whole = status::render(&status, SERVICE, false, &paper);
+        assert_eq!(status::frame(&status, SERVICE, false, &paper, None), whole);
+        assert_eq!(status::frame(&status, SERVICE, false, &paper, Some(500)), whole);
+        for rows in 3..40 {
+            let frame = status::frame(&status, SERVICE, false, &paper, Some(rows));
+            let plain = status::bare(&frame);
+            let taken: usize = plain.lines().map(|line| width(line).div_ceil(columns).max(1)).sum();
+            assert!(taken < rows, "{taken} of {rows} rows, {columns} columns:\n{frame}");
+            assert!(plain.contains("more line"), "{frame}");
+            // The first line is wider than 60 columns.
+            let (verdict, first) = ("things need you", "1. generation 8 of the registry");
+            assert!(rows < 5 || plain.contains(verdict), "{columns} by {rows}:\n{frame}");
+            assert!(rows < 12 || plain.contains(first), "{columns} by {rows}:\n{frame}");
+        }
+    }
+}
+
+#[test]
+fn an_agent_that_does_not_run_and_a_service_at_its_pace_are_shown_as_what_they_are() {
+    let paper = Paper { width: 100, colour: false, unicode: true };
+    let mut status = Site::new(None).status();
+    status.endpoints[0].state = "the rate of the service allows the next request at noon".into();
+    status.endpoints[0].is_pace = true;
+    let text = status::render(&status, SERVICE, false, &paper);
+    assert!(text.contains("main      ok ") && !text.contains("at noon"), "{text}");
+    status.endpoints[0].is_pace = false;
+    assert!(status::render(&status, SERVICE, false, &paper).contains("at noon"));
+    status.agent = Some(crate::admin::control::AgentReport::not_running("ledger.redb: Is a directory".into()));
+    let text = status::render(&status, SERVICE, false, &paper);
+    assert!(text.contains("agent      does not run: no signer is renewed"), "{text}");
+}
+
+#[test]
 fn a_plan_of_a_year_is_drawn_in_the_width_there_is() {
     let now = at(NOW);
     let by_hour = (0..9_000).map(|hour| (now.plus(Duration::from_secs(hour * 3_600)), 1 + hour as usize % 7)).collect();

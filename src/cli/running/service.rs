@@ -119,6 +119,7 @@ impl Work for Service {
     fn look(&mut self) {
         let _ = self.start_admin(); // told at the start
         let _ = self.start_control();
+        self.admin_state.look_at_load();
         if !self.config_watch.poll().is_empty() {
             self.reload();
         }

@@ -38,6 +38,9 @@ pub(in crate::cli) struct Hall {
     pub(in crate::cli) core: Arc<Mutex<Core>>,
     clock: Arc<ManualClock>,
     pub(in crate::cli) given: Arc<Mutex<Vec<(String, String)>>>,
+    /// What its report says beside its numbers.
+    pub(in crate::cli) agent: Arc<Mutex<AgentReport>>,
+    pub(in crate::cli) credential_faults: Arc<Mutex<Vec<(String, String)>>>,
 }
 
 impl Renewals for Hall {
@@ -47,7 +50,12 @@ impl Renewals for Hall {
 
     fn report(&self, now: Timestamp) -> AgentReport {
         let last_pass = Some(now.minus(Duration::from_secs(2)));
-        AgentReport { last_pass, known: 6, checked: 6, ..AgentReport::default() }
+        let set = self.agent.lock().unwrap().clone();
+        AgentReport { last_pass, known: 6, checked: 6, ..set }
+    }
+
+    fn credential_faults(&self) -> Vec<(String, String)> {
+        self.credential_faults.lock().unwrap().clone()
     }
 
     async fn plan(&self) -> Result<Plan, AgentError> {
@@ -72,6 +80,8 @@ impl Renewals for Hall {
 #[derive(Default)]
 pub(in crate::cli) struct Paper {
     pub(in crate::cli) held: Option<(u64, String)>,
+    /// Every record can be used.
+    pub(in crate::cli) is_whole: bool,
 }
 
 impl Registries for Paper {
@@ -83,7 +93,7 @@ impl Registries for Paper {
             fresh: true,
             fault: None,
             held: self.held.clone(),
-            quarantined: vec![Quarantine { record: "broken-ca".into(), faults }],
+            quarantined: if self.is_whole { vec![] } else { vec![Quarantine { record: "broken-ca".into(), faults }] },
         }
     }
 
@@ -127,7 +137,6 @@ fn spec(id: &str, needs_approval: bool) -> IssuerSpec {
         state: State::Active,
         endpoint: main_endpoint(),
         profile: "ocsp".into(),
-        validity: Duration::from_secs(4 * 86_400),
         margin: Duration::from_secs(86_400),
         needs_approval,
         rest: 0,
@@ -241,6 +250,9 @@ fn report(id: &str, days: i64) -> IssuerReport {
         is_complete: true,
         validity_secs: 4 * 86_400,
         refresh_secs: 86_400,
+        late_from: Some(at(NOW + 2 * DAY)),
+        validity: Duration::from_secs(4 * 86_400),
+        is_ordered: id != "files-ca",
     }
 }
 
@@ -248,36 +260,70 @@ fn report(id: &str, days: i64) -> IssuerReport {
 pub(in crate::cli) struct Site {
     pub(in crate::cli) desk: Arc<Desk<Hall, Paper>>,
     pub(in crate::cli) hall: Hall,
+    pub(in crate::cli) served: Arc<Mutex<Served>>,
     pub(in crate::cli) dir: tempfile::TempDir,
 }
 
 impl Site {
     pub(in crate::cli) fn new(held: Option<(u64, String)>) -> Self {
         let clock = Arc::new(ManualClock::at(at(NOW)));
-        let hall = Hall { core: Arc::new(Mutex::new(core())), clock: clock.clone(), given: Arc::default() };
+        let hall = Hall {
+            core: Arc::new(Mutex::new(core())),
+            clock: clock.clone(),
+            given: Arc::default(),
+            agent: Arc::default(),
+            credential_faults: Arc::default(),
+        };
         let dir = tempfile::tempdir().unwrap();
         let trail = Arc::new(
             Trail::open(&dir.path().join("audit"), TrailLimits { file_size: 1 << 20, keep: 2 }, clock.clone()).unwrap(),
         );
         events().iter().for_each(|event| trail.saw(event));
-        let served = || {
-            let ids = ["due-ca", "files-ca", "idle-ca", "parked-ca", "paused-ca", "staged-ca"];
-            let reports = ids.into_iter().map(|id| report(id, 60)).collect();
-            let presign = PresignStats { signed: 14_400, backlog: 0, missing: 0, slices: 12, failures: 0 };
-            (Arc::new(reports), presign)
-        };
+        let ids = ["due-ca", "files-ca", "idle-ca", "parked-ca", "paused-ca", "staged-ca"];
+        let served = Arc::new(Mutex::new(Served {
+            reports: Arc::new(ids.into_iter().map(|id| report(id, 60)).collect()),
+            presign: PresignStats { signed: 14_400, backlog: 0, missing: 0, slices: 12, failures: 0 },
+            last_pass: Some(at(NOW - 1)),
+            agent_fault: None,
+            worries: vec![],
+            missing: vec![],
+            renewal: Renewal::default(),
+        }));
         let desk = Desk {
             agent: Box::new({
                 let hall = hall.clone();
                 move || Some(hall.clone())
             }),
-            registry: Paper { held },
-            served: Box::new(served),
+            registry: Paper { held, is_whole: false },
+            served: Box::new({
+                let served = served.clone();
+                move || served.lock().unwrap().clone()
+            }),
             trail: Some(trail),
             clock,
             started: at(NOW - 3 * DAY - 4 * HOUR),
+            socket: "/run/stillgood/admin.sock".into(),
         };
-        Site { desk: Arc::new(desk), hall, dir }
+        Site { desk: Arc::new(desk), hall, served, dir }
+    }
+
+    /// A site with which all is well: one issuer whose signer is files, and no agent.
+    pub(in crate::cli) fn calm() -> Self {
+        let mut site = Site::new(None);
+        let desk = Arc::get_mut(&mut site.desk).unwrap();
+        desk.agent = Box::new(|| None);
+        desk.registry = Paper { held: None, is_whole: true };
+        site.change(|served| served.reports = Arc::new(vec![report("files-ca", 60)]));
+        site
+    }
+
+    pub(in crate::cli) fn change(&self, change: impl FnOnce(&mut Served)) {
+        change(&mut self.served.lock().unwrap());
+    }
+
+    /// Changes what the responder says of the first issuer.
+    pub(in crate::cli) fn first(&self, change: impl FnOnce(&mut IssuerReport)) {
+        self.change(|served| change(&mut Arc::make_mut(&mut served.reports)[0]));
     }
 
     /// As operators see it, without what differs from run to run.

@@ -1,0 +1,108 @@
+//! What the responder says of an issuer: its signer, its sources, its answers.
+
+use super::convert::{short, window};
+use crate::admin::control::{HoldReport, SlotReport, Target};
+use crate::config::Renewal;
+use crate::renewal::{Limits, Schedule, Standing};
+use crate::responder::{IssuerReport, SourceSummary};
+use crate::time::Timestamp;
+
+/// How what the responder says begins among the reasons of a slot.
+pub(super) const RESPONDER: &str = "responder: ";
+/// What is said of an issuer whose signer this service would renew, if its agent ran.
+const STOPPED: &str = "stopped";
+
+/// Adds what the responder knows to what renewal does.
+pub(super) fn add(report: &mut SlotReport, of: &IssuerReport, now: Timestamp) {
+    report.entries = Some(of.entries);
+    report.oldest_this_update = of.oldest_this_update;
+    let mut press = |text: String| report.press(format!("{RESPONDER}{text}"));
+    let cannot_answer = of.cannot_answer(now);
+    let trouble = cannot_answer.clone().or_else(|| of.trouble().map(str::to_owned));
+    if let Some(trouble) = &trouble {
+        press(trouble.clone());
+    }
+    if of.signer.is_none() && trouble.is_none() {
+        press("there is no signer: what is signed already is served until it runs out, and nothing follows".into());
+    }
+    for (source, at) in of.sources.iter().filter_map(|source| Some((source, source.next_update?))) {
+        let is_said = trouble.as_ref().is_some_and(|text| text.contains(&source.file) && text.contains("expired"));
+        if at < now && !is_said {
+            press(format!("CRL {} expired at {at}: put a newer one in its place", source.file));
+        }
+    }
+    if let (Some(oldest), Some(until), true, None) =
+        (of.oldest_this_update, of.runs_out, of.late_from.is_some_and(|from| from <= now), cannot_answer)
+    {
+        press(format!(
+            "its oldest answers are of {oldest} and should long have been signed again; they run out at {until}"
+        ));
+    }
+    for source in of.sources.iter().filter(|source| source.quarantined > 0) {
+        press(quarantined(source));
+    }
+    if let [first, rest @ ..] = of.refused_segments.as_slice() {
+        let more = if rest.is_empty() { String::new() } else { format!("; and {} more", rest.len()) };
+        // Nobody needs to do anything.
+        report.reasons.push(format!("{RESPONDER}refused at the start, and signed anew: {first}{more}"));
+    }
+}
+
+/// The lines of an index or the entries of a CRL that cannot be read, the first of them with the reason.
+fn quarantined(source: &SourceSummary) -> String {
+    let what = if source.kind == "index" { "lines" } else { "entries" };
+    let listed = source.quarantined_first.join("; ");
+    let more = source.quarantined.saturating_sub(source.quarantined_first.len() as u64);
+    let more = if more == 0 { String::new() } else { format!("; and {more} more") };
+    format!(
+        "{} {}: left out are {} {what} that cannot be read: {listed}{more}",
+        source.kind, source.file, source.quarantined
+    )
+}
+
+/// An issuer that renewal does not know: its signer is somebody else's to renew, or the agent does not run or does not know
+/// it yet.
+pub(super) fn only(of: &IssuerReport, renewal: &Renewal, is_down: bool, now: Timestamp) -> SlotReport {
+    let state = match (of.is_ordered, is_down) {
+        (false, _) => Standing::Watched.name(),
+        (true, true) => STOPPED,
+        (true, false) => Standing::Unknown.name(),
+    };
+    let mut report = SlotReport {
+        slot: Target::Issuer(of.id.clone()),
+        state: state.into(),
+        phase: None,
+        endpoint: None,
+        order: None,
+        cause: None,
+        hold: HoldReport::None,
+        attention: false,
+        reasons: Vec::new(),
+        serial: of.signer.as_ref().map(|signer| signer.serial.clone()),
+        not_before: of.signer.as_ref().map(|signer| signer.not_before),
+        not_after: of.signer.as_ref().map(|signer| signer.not_after),
+        window: None,
+        failures: 0,
+        last_failure: None,
+        requests_today: 0,
+        certificates_today: 0,
+        entries: None,
+        oldest_this_update: None,
+    };
+    if let Some(signer) = &of.signer {
+        let reserve = Duration::from_secs(of.validity_secs).saturating_add(renewal.margin);
+        let urgent_share = Limits::default().urgent_share.min(1.0 - renewal.window.end);
+        let life = (signer.not_before, signer.not_after);
+        let schedule = Schedule::of_others(life.0, life.1, reserve, renewal.window, urgent_share);
+        report.window = Some(window(schedule));
+        if schedule.urgent <= now {
+            let whose = if of.is_ordered { "" } else { "; it is not ours to renew: put it into its files" };
+            report.press(format!("{}{whose}", short(schedule.deadline, now)));
+        }
+    }
+    if of.is_ordered && is_down {
+        report.reasons.push("the renewal agent does not run: the signer is used while it lasts".into());
+    }
+    add(&mut report, of, now);
+    report
+}
