@@ -138,8 +138,11 @@ fn operators_see_and_steer_what_is_renewed() {
 
     // A renewal out of turn.
     let before = bench.serial("plain").unwrap();
-    assert_eq!(bench.code(&["renew", "--issuer", "plain", "--reason", "its key may be exposed"]), 0);
-    eventually(LONG, "plain has another signer", || bench.serial("plain").is_some_and(|now| now != before));
+    let waited = bench.run(&["renew", "--issuer", "plain", "--reason", "its key may be exposed", "--wait"]);
+    assert_eq!(waited.status.code(), Some(0), "{waited:?}");
+    let now = bench.serial("plain").unwrap();
+    assert_ne!(now, before, "it is over when there is another one, and not before");
+    assert!(text(&waited).contains(&format!("plain: {now} is in use, after {before}")), "{waited:?}");
 
     // A park is lifted when its cause is gone.
     assert_eq!(bench.code(&["explain", "keyless"]), 1);
@@ -192,6 +195,11 @@ fn a_pause_holds_at_once_survives_a_kill_and_is_lifted() {
     assert_eq!(bench.serial("plain").as_ref(), Some(&before), "nothing is asked for");
     let explained = text(&bench.run(&["explain", "plain"]));
     assert!(explained.contains("the CA moves"), "{explained}");
+    let waited = bench.run(&["renew", "--issuer", "plain", "--wait", "1h", "--json"]);
+    assert_eq!(waited.status.code(), Some(6), "what is paused is not waited for: {waited:?}");
+    let waited: Value = serde_json::from_slice(&waited.stdout).unwrap();
+    assert!(waited["missing"][0]["why"].as_str().is_some_and(|why| why.starts_with("paused until ")), "{waited}");
+    assert_eq!(waited["renewed"], serde_json::json!([]));
 
     serving.child.kill().unwrap();
     serving.child.wait().unwrap();

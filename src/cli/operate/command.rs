@@ -1,7 +1,7 @@
 //! `pause`, `resume`, `renew`, `unpark`, `approve`: an operator's word.
 
 use super::super::paper::{Paper, Tone, when};
-use super::{EXITS, ReachArgs, Where, tell};
+use super::{EXITS, ReachArgs, Where, tell, wait};
 use crate::admin::control::{Call, Taken, Target};
 use crate::config::HumanDuration;
 use crate::time::{Clock, SystemClock};
@@ -41,9 +41,11 @@ pub(in super::super) struct ResumeArgs {
 
 /// Renew now, at the endpoint's rate. Never for an issuer that the registry does not say is active.
 #[derive(Debug, clap::Args)]
-#[command(after_help = format!("It lifts a park, but not one for having asked too much: `unpark` does.\n\n\
-    Examples:\n  stillgood renew --issuer issuing-ca-1 --reason \"key was exposed\" --config stillgood.toml\n  \
-    stillgood renew --credential main --config stillgood.toml\n\n{EXITS}"))]
+#[command(after_help = format!("It lifts a park, but not one for having asked too much: `unpark` does. With --wait it ends when each signer named \
+    has another serial number, or as soon as no more can come about: what is left is parked, paused, or waits for approve.\n\n\
+    Examples:\n  stillgood renew --issuer issuing-ca-1 --reason \"key was exposed\" --wait --config stillgood.toml\n  \
+    stillgood renew --endpoint main --wait 2h --config stillgood.toml\n  \
+    stillgood renew --credential main --config stillgood.toml\n\n{EXITS} 6 waited for, and not all of it is renewed."))]
 pub(in super::super) struct RenewArgs {
     #[command(flatten)]
     service: Where,
@@ -52,6 +54,9 @@ pub(in super::super) struct RenewArgs {
     /// Why, in a few words; kept in the audit trail.
     #[arg(long, value_name = "TEXT", default_value = "")]
     reason: String,
+    /// Wait until the new ones are in use: "15m", "2h"; 15 minutes where no span is given.
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, default_missing_value = wait::SPAN)]
+    wait: Option<HumanDuration>,
 }
 
 /// Lift parks, waits after failures and spent budgets: after the CA's side has been mended.
@@ -112,7 +117,12 @@ pub(in super::super) fn resume(args: &ResumeArgs) -> ExitCode {
 
 /// Runs `renew`.
 pub(in super::super) fn renew(args: &RenewArgs) -> ExitCode {
-    give("renew", &args.service, &Call::Renew { reach: args.reach.target(), reason: args.reason.clone() })
+    let reach = args.reach.target();
+    let call = Call::Renew { reach: reach.clone(), reason: args.reason.clone() };
+    match args.wait {
+        Some(span) => wait::renew(&args.service, &reach, &call, span.0),
+        None => give("renew", &args.service, &call),
+    }
 }
 
 /// Runs `unpark`.

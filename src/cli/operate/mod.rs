@@ -6,6 +6,7 @@ mod explain;
 mod history;
 mod plan;
 mod status;
+mod wait;
 
 pub(super) use command::{ApproveArgs, PauseArgs, RenewArgs, ResumeArgs, UnparkArgs};
 pub(super) use command::{approve, pause, renew, resume, unpark};
@@ -33,6 +34,8 @@ const UNREACHABLE: u8 = 3;
 const REFUSED: u8 = 4;
 /// No agent runs: the service renews no signer, or its agent cannot be started.
 const NO_AGENT: u8 = 5;
+/// What was waited for has not come about.
+const NOT_YET: u8 = 6;
 
 /// Exit status of these verbs, for `--help`.
 const EXITS: &str = "Exit status: 0 done, and nothing needs you; 1 something needs you, or it failed; 2 the command line \
@@ -77,6 +80,10 @@ impl Where {
 
     fn ask<T: DeserializeOwned>(&self, call: &Call) -> Result<T, Trouble> {
         client::ask(&self.find()?.0, call)
+    }
+
+    fn json(&self) -> bool {
+        self.json
     }
 
     /// What to add to a verb so that it means the same service.
