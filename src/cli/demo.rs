@@ -1,6 +1,7 @@
 //! `demo`: a small PKI, served at once, with a list of things to try.
 
 use super::running::{Options, run as run_until_stopped};
+use crate::admin::control::shell_word;
 use crate::config::Config;
 use crate::config::LogFormat;
 use crate::ocsp::{Reason, Serial};
@@ -233,15 +234,14 @@ fn write(path: &Path, octets: &[u8]) -> Result<(), String> {
     fs::write(path, octets).map_err(|e| format!("{}: {e}", path.display()))
 }
 
-/// The path as one word of a shell command.
-fn for_a_shell(path: &Path) -> String {
-    let text = path.display().to_string();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%".contains(c);
-    if text.chars().all(is_plain) { text } else { format!("'{}'", text.replace('\'', r"'\''")) }
+/// How this program was called: it need not be where a shell looks for programs.
+fn this_program() -> String {
+    let name = std::env::args_os().next().filter(|name| !name.is_empty());
+    shell_word(&name.map_or_else(|| "stillgood".to_owned(), |name| name.to_string_lossy().into_owned()))
 }
 
 fn what_to_try(dir: &Path, address: SocketAddr, admin: SocketAddr) -> String {
-    let d = for_a_shell(dir);
+    let (d, this) = (shell_word(&dir.display().to_string()), this_program());
     format!(
         "\nServing http://{address}/. Try, in another terminal:\n\n\
          # ask with OpenSSL and verify the answer\n\
@@ -251,6 +251,11 @@ fn what_to_try(dir: &Path, address: SocketAddr, admin: SocketAddr) -> String {
          openssl ocsp -issuer {d}/demo-crl-ca.pem -CAfile {d}/demo-crl-ca.pem -url http://{address}/ -cert {d}/crl-good.pem\n\n\
          # revoke good.pem: the first line of {d}/index.txt becomes R; the answer follows within two seconds\n\
          sed -i \"1s/^V\\t\\([0-9Z]*\\)\\t\\t/R\\t\\1\\t$(date -u +%y%m%d%H%M%SZ),superseded\\t/\" {d}/index.txt\n\n\
+         # how everything is, in a browser\n\
+         http://{admin}/\n\n\
+         # the same in a terminal, with what to type next; --watch goes on telling it\n\
+         {this} status --config {d}/{CONFIG}\n\
+         {this} status --config {d}/{CONFIG} --watch\n\n\
          # what a monitoring system sees\n\
          curl -s http://{admin}/readyz; curl -s http://{admin}/metrics | grep ^stillgood_presign\n\n\
          # both signers are renewed every two to four minutes: watch their serial numbers change, and no answer missing\n\
