@@ -119,7 +119,9 @@ fn facts(status: &Status, out: &mut String) {
             if let Some(fault) = &agent.fault {
                 fact("", "bad", format!("the ledger cannot be written: {}", Text(fault)));
             }
-            for (name, why) in agent.unreadable.iter().take(LINES) {
+            // Records that cannot be used have a list of their own.
+            let is_told = |name: &str| registry.quarantined.iter().any(|quarantine| quarantine.record == name);
+            for (name, why) in agent.unreadable.iter().filter(|(name, _)| !is_told(name)).take(LINES) {
                 fact("", "bad", format!("{}: {}", Text(name), Text(why)));
             }
         }

@@ -57,7 +57,8 @@ fn row(slot: &SlotReport, now: Timestamp, out: &mut String) {
         out,
         "<tr><th scope=\"row\">{}{}</th><td>{}<br/><span class=\"{tone}\">{held}</span></td><td>{}{}</td><td class=\"wide\">{}</td>\
          <td class=\"wide\">{}</td><td class=\"wide\">{}</td><td class=\"wide\">{}</td></tr>",
-        if slot.attention { "<span class=\"bad\">⚠</span> " } else { "" },
+        // No line ends between the mark and the name.
+        if slot.attention { "<span class=\"bad\">⚠</span>\u{a0}" } else { "" },
         Text(&slot.slot.to_string()),
         Text(&slot.state),
         draw::life(slot, now).unwrap_or_else(|| "no certificate".to_owned()),
@@ -89,12 +90,12 @@ fn row(slot: &SlotReport, now: Timestamp, out: &mut String) {
 /// What holds the slot, or else its phase.
 fn held(slot: &SlotReport) -> (&'static str, String) {
     match (&slot.hold, slot.phase.as_deref()) {
-        (HoldReport::Parked { why, .. }, _) => ("bad", format!("⚠ parked: {}", Text(why))),
+        (HoldReport::Parked { why, .. }, _) => ("bad", format!("⚠\u{a0}parked: {}", Text(why))),
         // Its serial number is among the reasons.
-        (HoldReport::Approval { .. }, _) => ("warn", "⚠ waits for approve".to_owned()),
-        (HoldReport::Backoff { .. }, _) => ("warn", "⚠ backs off".to_owned()),
+        (HoldReport::Approval { .. }, _) => ("warn", "⚠\u{a0}waits for approve".to_owned()),
+        (HoldReport::Backoff { .. }, _) => ("warn", "⚠\u{a0}backs off".to_owned()),
         (HoldReport::None, Some(phase)) => ("faint", Text(phase).to_string()),
-        (HoldReport::None, None) if slot.state != "watched" => ("warn", "⚠ not renewed now".to_owned()),
+        (HoldReport::None, None) if slot.state != "watched" => ("warn", "⚠\u{a0}not renewed now".to_owned()),
         (HoldReport::None, None) => ("faint", "renewed by others".to_owned()),
     }
 }

@@ -175,7 +175,7 @@ fn those_in_trouble_come_first_and_say_so_without_colour() {
         vec![Next { attention: true, text: "look".into(), command: Some("stillgood explain troubled".into()) }];
     let page = page(&status);
     let at = |text: &str| page.find(text).unwrap_or_else(|| panic!("{text}"));
-    assert!(at("</span> troubled") < at("<th scope=\"row\">calm"));
+    assert!(at("</span>\u{a0}troubled") < at("<th scope=\"row\">calm"));
     let command = "<code>stillgood explain troubled --socket /run/stillgood/admin.sock</code>";
     for said in [
         "⚠ One thing needs you.",
@@ -197,7 +197,7 @@ fn an_agent_that_does_not_run_is_not_one_that_is_not_wanted() {
     let page = page(&status);
     for said in [
         "does not run, so that no signer is renewed: ledger.redb",
-        "⚠ not renewed now",
+        "⚠\u{a0}not renewed now",
         "last looked at since the start",
     ] {
         assert!(page.contains(said), "{said}: {page}");

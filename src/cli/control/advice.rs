@@ -150,8 +150,10 @@ fn some(slots: &[&SlotReport], is: &dyn Fn(&SlotReport) -> bool, next: &mut Vec<
 fn one(slot: &SlotReport) -> Option<Next> {
     let name = &slot.slot;
     let reasons = || {
-        let more = slot.reasons.len().saturating_sub(REASONS);
-        let text = slot.reasons.iter().take(REASONS).map(|reason| first_line(reason)).collect::<Vec<_>>().join("; ");
+        // Pauses are told by themselves.
+        let those = || slot.reasons.iter().filter(|reason| !reason.starts_with("paused until "));
+        let more = those().count().saturating_sub(REASONS);
+        let text = those().take(REASONS).map(|reason| first_line(reason)).collect::<Vec<_>>().join("; ");
         if more == 0 { text } else { format!("{text}; and {more} more") }
     };
     match &slot.hold {

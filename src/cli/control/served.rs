@@ -50,14 +50,13 @@ pub(super) fn add(report: &mut SlotReport, of: &IssuerReport, now: Timestamp) {
 
 /// The lines of an index or the entries of a CRL that cannot be read, the first of them with the reason.
 fn quarantined(source: &SourceSummary) -> String {
-    let what = if source.kind == "index" { "lines" } else { "entries" };
-    let listed = source.quarantined_first.join("; ");
-    let more = source.quarantined.saturating_sub(source.quarantined_first.len() as u64);
+    let SourceSummary { kind, file, quarantined, quarantined_first, .. } = source;
+    let (one, many) = if *kind == "index" { ("line", "lines") } else { ("entry", "entries") };
+    let what = if *quarantined == 1 { one } else { many };
+    let listed = quarantined_first.join("; ");
+    let more = quarantined.saturating_sub(quarantined_first.len() as u64);
     let more = if more == 0 { String::new() } else { format!("; and {more} more") };
-    format!(
-        "{} {}: left out are {} {what} that cannot be read: {listed}{more}",
-        source.kind, source.file, source.quarantined
-    )
+    format!("{kind} {file}: {quarantined} {what} left out that cannot be read: {listed}{more}")
 }
 
 /// An issuer that renewal does not know: its signer is somebody else's to renew, or the agent does not run or does not know

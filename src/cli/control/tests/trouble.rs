@@ -273,10 +273,14 @@ fn lines_entries_and_segments_that_cannot_be_read_are_named() {
     let reasons = &status.issuers[0].reasons;
     assert_eq!(
         reasons[0],
-        "responder: index /srv/index.txt: left out are 7 lines that cannot be read: line 2001: no such status; \
+        "responder: index /srv/index.txt: 7 lines left out that cannot be read: line 2001: no such status; \
          line 2002: no such status; line 2003: no such status; line 2004: no such status; line 2005: no such status; and 2 more"
     );
-    assert!(reasons[1].contains("CRL /srv/ca.crl") && reasons[1].ends_with("entry 3: no date"), "{reasons:?}");
+    assert!(
+        reasons[1].contains("CRL /srv/ca.crl")
+            && reasons[1].ends_with("1 entry left out that cannot be read: entry 3: no date"),
+        "{reasons:?}"
+    );
     assert!(status.attention);
     // Segments are signed anew: good to know, and nothing to do.
     site.first(|report| {
