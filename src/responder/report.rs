@@ -4,7 +4,6 @@ use crate::ocsp::Profile;
 use crate::status::{SourceFacts, SourceReport};
 use crate::time::Timestamp;
 use serde::Serialize;
-use std::time::Duration;
 
 /// An issuer as of the last look at its files.
 #[derive(Clone, Debug, Serialize)]

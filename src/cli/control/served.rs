@@ -6,6 +6,7 @@ use crate::config::Renewal;
 use crate::renewal::{Limits, Schedule, Standing};
 use crate::responder::{IssuerReport, SourceSummary};
 use crate::time::Timestamp;
+use std::time::Duration;
 
 /// How what the responder says begins among the reasons of a slot.
 pub(super) const RESPONDER: &str = "responder: ";

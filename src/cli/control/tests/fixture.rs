@@ -137,6 +137,7 @@ fn spec(id: &str, needs_approval: bool) -> IssuerSpec {
         state: State::Active,
         endpoint: main_endpoint(),
         profile: "ocsp".into(),
+        validity: Duration::from_secs(4 * 86_400),
         margin: Duration::from_secs(86_400),
         needs_approval,
         rest: 0,
@@ -251,7 +252,6 @@ fn report(id: &str, days: i64) -> IssuerReport {
         validity_secs: 4 * 86_400,
         refresh_secs: 86_400,
         late_from: Some(at(NOW + 2 * DAY)),
-        validity: Duration::from_secs(4 * 86_400),
         is_ordered: id != "files-ca",
     }
 }
