@@ -71,7 +71,7 @@ pub(super) fn connection(tcp: TcpStream, id: u64, shared: &Shared) -> io::Result
 }
 
 /// The head and the body of the next request.
-fn request(stream: &mut Stream) -> io::Result<Option<(String, Vec<u8>)>> {
+fn request(stream: &mut Stream<'_>) -> io::Result<Option<(String, Vec<u8>)>> {
     let mut octets = Vec::new();
     let mut piece = [0; 4096];
     loop {
@@ -101,7 +101,7 @@ fn field(head: &str, name: &str) -> Option<String> {
 
 /// Answers as the mode has it; `false` when the connection is to end.
 fn answer(
-    stream: &mut Stream,
+    stream: &mut Stream<'_>,
     id: u64,
     shared: &Shared,
     head: &str,
@@ -149,7 +149,7 @@ fn answer(
 }
 
 fn misbehave(
-    stream: &mut Stream,
+    stream: &mut Stream<'_>,
     shared: &Shared,
     label: &str,
     csr: &CertificationRequest,
@@ -221,7 +221,7 @@ fn misbehave(
 }
 
 /// Waits, and returns early with `true` when the client has closed.
-fn closed_within(stream: &Stream, wait: Duration) -> bool {
+fn closed_within(stream: &Stream<'_>, wait: Duration) -> bool {
     let _ = stream.sock.set_read_timeout(Some(wait));
     let closed = match stream.sock.peek(&mut [0; 1]) {
         Ok(n) => n == 0,
@@ -231,14 +231,14 @@ fn closed_within(stream: &Stream, wait: Duration) -> bool {
     closed
 }
 
-fn issued(stream: &mut Stream, certificates: &[Vec<u8>]) -> io::Result<bool> {
+fn issued(stream: &mut Stream<'_>, certificates: &[Vec<u8>]) -> io::Result<bool> {
     let bag = pkcs7::certs_only(&certificates.iter().map(Vec::as_slice).collect::<Vec<_>>());
     let text = data_encoding::BASE64_MIME.encode(&bag);
     let kind = ("Content-Type", "application/pkcs7-mime; smime-type=certs-only");
     reply(stream, "200 OK", &[kind, ("Content-Transfer-Encoding", "base64")], text.as_bytes())
 }
 
-fn reply(stream: &mut Stream, status: &str, fields: &[(&str, &str)], body: &[u8]) -> io::Result<bool> {
+fn reply(stream: &mut Stream<'_>, status: &str, fields: &[(&str, &str)], body: &[u8]) -> io::Result<bool> {
     let mut message = format!("HTTP/1.1 {status}\r\n");
     for (name, value) in fields {
         message += &format!("{name}: {value}\r\n");
