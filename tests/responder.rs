@@ -7,6 +7,7 @@ use common::{DAY, Lab, eventually, long_serial, request, serial};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use stillgood::endpoint::{Handle, Server, Settings};
 use stillgood::ocsp::{HashAlgorithm, Profile, Unissued};
 use stillgood::presign::{DemandSettings, IssuerSettings};
 use stillgood::responder::{IssuerSpec, Responder, ResponderSettings};
@@ -197,6 +198,44 @@ fn what_was_not_issued_is_answered_as_the_profile_says() {
             let text = String::from_utf8_lossy(&der).into_owned();
             assert!(text.contains("19700101000000Z"));
         }
+    }
+}
+
+#[test]
+fn until_its_sources_are_read_an_issuer_says_try_later_of_what_was_not_signed_before() {
+    for source in ["crl", "index"] {
+        let site = site(&[source], IssuerSettings::default(), DemandSettings::default());
+        let path = |name: &str| site.dir.path().join(name);
+        let start = |file: &str| {
+            let state_dir = Some(path("state"));
+            let responder = Responder::start(ResponderSettings { state_dir, ..ResponderSettings::default() });
+            let spec = IssuerSpec::from_files("ca", &path("ca.pem")).unwrap();
+            let spec = spec.with_signer(path("ocsp.pem"), path("ocsp.key"));
+            let spec = if source == "crl" { spec.with_crl(path(file)) } else { spec.with_index(path(file)) };
+            responder.set_issuers(vec![spec]);
+            let settings = Settings { listen: vec!["127.0.0.1:0".parse().unwrap()], workers: 1, ..Settings::default() };
+            let handle = Server::start(&responder.service(), settings).unwrap();
+            (responder, handle)
+        };
+        let said = |to: &Handle, n: u64| {
+            let der = request(&site.lab.hashes(HashAlgorithm::Sha1), &[long_serial(n)], None);
+            read(&post(to.addresses()[0], &der).1).remove(0)
+        };
+        let (revoked, file) = if source == "crl" { (9, "ca.crl") } else { (3, "index.txt") };
+        let (responder, handle) = start(file);
+        eventually(LIMIT, "signed", || said(&handle, revoked) == Said::Revoked);
+        eventually(LIMIT, "ready", || responder.reports()[0].cannot_answer(SystemClock.now()).is_none());
+        drop((responder, handle));
+
+        let (responder, handle) = start("missing");
+        assert_eq!(said(&handle, revoked), Said::Revoked, "what was signed before");
+        assert_eq!(said(&handle, 4711), Said::Error(3), "{source}: it may have been issued, or be good");
+        let why = responder.reports()[0].cannot_answer(SystemClock.now());
+        assert!(why.as_ref().is_some_and(|why| why.contains("missing")), "{why:?}");
+        std::fs::copy(path(file), path("missing")).unwrap();
+        let then = if source == "crl" { Said::Good } else { Said::Error(6) };
+        eventually(LIMIT, "read", || said(&handle, 4711) == then);
+        eventually(LIMIT, "ready", || responder.reports()[0].cannot_answer(SystemClock.now()).is_none());
     }
 }
 

@@ -195,7 +195,7 @@ impl Presigner {
         let settings = Arc::new(settings);
         issuer.update(|view| super::View { settings: settings.clone(), ..view.clone() });
         let view = issuer.view();
-        let knows_issued = view.table.as_ref().is_none_or(|table| table.knows_issued());
+        let knows_issued = view.table.as_ref().is_some_and(|table| table.knows_issued());
         let policy = settings.policy(knows_issued);
         issuer.slot().update(|live| {
             let mut next = live.clone();

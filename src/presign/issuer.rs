@@ -163,7 +163,8 @@ impl Issuer {
         for (to, from) in key_id.iter_mut().zip(identity.finish().as_ref()) {
             *to = *from;
         }
-        let slot = Arc::new(IssuerSlot::new(id, hashes, settings.policy(true)));
+        // Until a source has been read nobody knows whether it lists what was issued.
+        let slot = Arc::new(IssuerSlot::new(id, hashes, settings.policy(false)));
         let view = View { settings: Arc::new(settings), signer: None, table: None };
         Issuer {
             slot,

@@ -54,6 +54,11 @@ impl IssuerReport {
     /// Why it cannot answer for everything it should at `now`, if so. Without a signer it answers until what it holds has run out.
     pub fn cannot_answer(&self, now: Timestamp) -> Option<String> {
         let why = || self.trouble().unwrap_or("not everything has been signed yet").to_owned();
+        // What an earlier process signed is served, but of all else it is not known yet whether it was issued or revoked.
+        if self.sources.is_empty() {
+            let fault = self.status_fault.as_deref().or_else(|| self.trouble());
+            return Some(fault.unwrap_or("its statuses have not been read yet").to_owned());
+        }
         if !self.is_complete {
             return Some(why());
         }

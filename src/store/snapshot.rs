@@ -49,7 +49,8 @@ pub struct Live {
 pub struct Policy {
     /// Echo nonces whose octets have a length in this range, which takes live signing (RFC 9654); `None` ignores all.
     pub nonces: Option<(usize, usize)>,
-    /// Whether a serial that is not held ready may be signed for on demand.
+    /// Whether a serial that is not held ready may be signed for on demand, or at least is told to ask again: while no source
+    /// has been read it may be one that they know.
     pub signs_misses: bool,
 }
 

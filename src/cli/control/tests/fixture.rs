@@ -10,7 +10,7 @@ use crate::renewal::{
     Action, Core, CredentialSpec, EndpointId, EndpointSpec, Event, Failure, IssuerSpec, Kind, Limits, NodeId, Scope,
     SignerLife, Step,
 };
-use crate::responder::SignerReport;
+use crate::responder::{SignerReport, SourceSummary};
 use crate::time::ManualClock;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -238,7 +238,16 @@ fn report(id: &str, days: i64) -> IssuerReport {
             order: None,
         }),
         signer_fault: None,
-        sources: vec![],
+        sources: vec![SourceSummary {
+            kind: "index",
+            file: format!("{id}.txt"),
+            data_time: at(NOW - 3 * HOUR),
+            entries: 1_200,
+            quarantined: 0,
+            first_quarantined: None,
+            next_update: None,
+            is_expired: false,
+        }],
         status_fault: None,
         signing_fault: None,
         answer_fault: None,
