@@ -178,6 +178,60 @@ fn a_revocation_goes_out_between_the_signatures_of_a_slice() {
 }
 
 #[test]
+fn a_revocation_overtakes_new_certificates_and_each_change_is_signed_once() {
+    for workers in [1, 3] {
+        let b = bench(workers, None);
+        let gate = Gate::new(&b.lab);
+        gate.let_through(ALL);
+        b.use_gate(&gate);
+        b.table_of(2000, &[], 0);
+        b.settle();
+        let before = b.presigner.signed();
+        gate.let_through(0);
+        // As they come, one file after another; each is read several times while the signer is slow.
+        for n in [2200, 2400] {
+            for _ in 0..3 {
+                b.table_of(n, &[], 0);
+            }
+            gate.wait_until_someone_waits();
+        }
+        for _ in 0..3 {
+            b.table_of(2400, &[7, 2300], 0);
+        }
+        // One thread gets there with a fifth of the signatures; several may get none of them for the revocation.
+        gate.let_through(if workers == 1 { 80 } else { ALL });
+        eventually(LIMIT, "revoked", || [7, 2300].iter().all(|n| b.status(*n) == Some(revoked(when()))));
+        b.table_of(2400, &[7, 2300], 0);
+        gate.let_through(ALL);
+        b.settle();
+        assert!((2000..2400).all(|n| b.status(n).is_some()));
+        assert_eq!(b.status(2300), Some(revoked(when())));
+        let signed = b.presigner.signed() - before;
+        assert!((401..=402).contains(&signed), "{signed} signatures for 401 changes, of which one came twice");
+    }
+}
+
+#[test]
+fn a_slice_that_became_due_twice_is_signed_once() {
+    let b = bench(2, None);
+    let gate = Gate::new(&b.lab);
+    gate.let_through(ALL);
+    b.use_gate(&gate);
+    b.table_of(100, &[], 0);
+    b.settle();
+    let before = b.presigner.signed();
+    gate.let_through(0);
+    let all: Vec<u64> = (0..2000).collect();
+    for _ in 0..3 {
+        b.table_of(2000, &all, 0); // too many to be signed one by one
+        gate.wait_until_someone_waits();
+    }
+    gate.let_through(ALL);
+    b.settle();
+    assert_eq!(b.presigner.signed() - before, 2000);
+}
+
+#[test]
 fn a_slice_is_signed_by_one_thread_at_a_time() {
     let b = bench(3, None);
     let gate = Gate::new(&b.lab);

@@ -165,6 +165,7 @@ const PURE: &[&str] = &[
     "src/presign/queue.rs",
     "src/presign/schedule.rs",
     "src/presign/table.rs",
+    "src/presign/urgent.rs",
     "src/status/entries.rs",
     "src/status/index.rs",
     "src/config/document.rs",

@@ -3,6 +3,7 @@
 use super::issuer::{ActiveSigner, Issuer, IssuerSettings};
 use super::queue::Queue;
 use super::table::{Difference, Table};
+use super::urgent::{Urgency, Urgent};
 use super::warm;
 use crate::ocsp::{CertStatus, HashAlgorithm, Serial};
 use crate::store::{Keys, Part, RefusedFile, Segment, SegmentDir, Wave};
@@ -67,7 +68,14 @@ pub(super) struct SliceKey {
 pub(super) struct Changes {
     pub(super) issuer: Arc<Issuer>,
     pub(super) algorithm: HashAlgorithm,
+    pub(super) urgency: Urgency,
     pub(super) serials: Vec<Serial>,
+}
+
+impl Changes {
+    pub(super) fn group(&self) -> (Arc<str>, HashAlgorithm) {
+        (self.issuer.slot().id().clone(), self.algorithm)
+    }
 }
 
 pub(super) struct Shared {
@@ -84,7 +92,8 @@ pub(super) struct Shared {
 
 #[derive(Default)]
 pub(super) struct State {
-    pub(super) queue: Queue<SliceKey, Changes>,
+    pub(super) urgent: Urgent<(Arc<str>, HashAlgorithm), Serial>,
+    pub(super) queue: Queue<SliceKey>,
     pub(super) issuers: HashMap<Arc<str>, Held>,
     /// Slices that a thread is signing, and whether they have become due again meanwhile. Two threads on one slice would
     /// write its file at once.
@@ -162,6 +171,7 @@ impl Presigner {
         if let Some(held) = state.issuers.remove(id) {
             held.issuer.remove();
         }
+        state.urgent.retain(|(issuer, _)| &**issuer != id);
         state.queue.retain(|key| &*key.issuer != id);
     }
 
@@ -266,7 +276,9 @@ impl Presigner {
         }
         PresignStats {
             signed: self.shared.signed.load(Ordering::Relaxed),
-            backlog: state.queue.backlog(now) + self.shared.busy.load(Ordering::Relaxed),
+            backlog: state.urgent.batches(CHANGES_PER_SEGMENT)
+                + state.queue.backlog(now)
+                + self.shared.busy.load(Ordering::Relaxed),
             missing,
             slices,
             failures: self.shared.failures.load(Ordering::Relaxed),
@@ -370,6 +382,25 @@ impl Shared {
         changed
     }
 
+    /// The lock is given back in between: there may be very many.
+    pub(super) fn push_urgent(
+        &self,
+        issuer: &Arc<Issuer>,
+        algorithm: HashAlgorithm,
+        serials: impl Iterator<Item = Serial>,
+        urgency: Urgency,
+    ) {
+        let mut serials = serials.peekable();
+        let group = (issuer.slot().id().clone(), algorithm);
+        while serials.peek().is_some() {
+            let mut state = self.lock();
+            if !state.issuers.get(&group.0).is_some_and(|held| Arc::ptr_eq(&held.issuer, issuer)) {
+                return; // it has been let go
+            }
+            serials.by_ref().take(CHANGES_PER_SEGMENT).for_each(|serial| state.urgent.push(&group, serial, urgency));
+        }
+    }
+
     pub(super) fn enqueue(
         &self,
         issuer: &Arc<Issuer>,
@@ -377,7 +408,7 @@ impl Shared {
         table: &Table,
         difference: Difference,
     ) {
-        let Difference { mut changed, stale_slices } = difference;
+        let Difference { changed, stale_slices } = difference;
         let slice_of = |serial: &Serial| Part::slice_of(crate::store::hash(serial), table.bits());
         let mut per_slice = vec![0_usize; 1 << table.bits()];
         for (serial, _) in &changed {
@@ -389,17 +420,19 @@ impl Shared {
             let n = per_slice.get(index).copied().unwrap_or(0);
             n * RESIGN_SHARE > table.slice(index).map_or(0, Keys::len)
         };
+        let is_revoked = |status: &CertStatus| matches!(status, CertStatus::Revoked { .. });
+        let (mut revoked, mut others): (Vec<_>, Vec<_>) =
+            changed.into_iter().partition(|(_, status)| is_revoked(status));
         // A few go out at once even so; of very many, each is signed once and not twice.
-        if changed.len() > CHANGES_PER_SEGMENT {
-            changed.retain(|(serial, _)| !as_a_whole(slice_of(serial)));
+        for some in [&mut revoked, &mut others] {
+            if some.len() > CHANGES_PER_SEGMENT {
+                some.retain(|(serial, _)| !as_a_whole(slice_of(serial)));
+            }
         }
-        // Revocations are what clients are hurt by when they are late.
-        changed.sort_by_key(|(_, status)| !matches!(status, CertStatus::Revoked { .. }));
+        for (some, urgency) in [(revoked, Urgency::Revoked), (others, Urgency::Changed)] {
+            self.push_urgent(issuer, algorithm, some.iter().map(|(serial, _)| *serial), urgency);
+        }
         let mut state = self.lock();
-        for chunk in changed.chunks(CHANGES_PER_SEGMENT) {
-            let serials = chunk.iter().map(|(serial, _)| *serial).collect();
-            state.queue.push_urgent(Changes { issuer: issuer.clone(), algorithm, serials });
-        }
         let whole = (0..per_slice.len()).filter(|index| as_a_whole(*index));
         for index in whole.chain(stale_slices) {
             state.queue.set_due(slice_key(issuer, algorithm, table.bits(), index), Timestamp::MIN);
@@ -408,7 +441,7 @@ impl Shared {
 }
 
 /// Since when a segment should have been signed again, if so.
-fn overdue(segment: &Segment, settings: u64, now: Timestamp) -> Option<Timestamp> {
+pub(super) fn overdue(segment: &Segment, settings: u64, now: Timestamp) -> Option<Timestamp> {
     let (spec, meta) = (segment.template().spec(), segment.meta());
     if spec.next_update <= now || spec.this_update > now {
         Some(Timestamp::MIN)

@@ -9,6 +9,7 @@ mod queue;
 pub mod schedule;
 mod sign;
 mod table;
+mod urgent;
 mod warm;
 mod work;
 

@@ -2,52 +2,39 @@
 
 use crate::time::Timestamp;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BinaryHeap, HashMap};
 
-/// Work in order: urgent work first, then what has been due longest.
+/// Work in order: first what has been due longest.
 ///
 /// Keys name work that recurs; each has at most one due time, the one set last.
 #[derive(Debug)]
-pub struct Queue<K, U> {
-    urgent: VecDeque<U>,
+pub struct Queue<K> {
     due: HashMap<K, Timestamp>,
     heap: BinaryHeap<Reverse<(Timestamp, K)>>,
 }
 
 /// What to do next.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next<K, U> {
-    /// Urgent work.
-    Urgent(U),
+pub enum Next<K> {
     /// Work that is due. Its due time is forgotten; set it again when it is done.
     Due(K),
     /// Nothing until then, or until something is added.
     Wait(Option<Timestamp>),
 }
 
-impl<K, U> Default for Queue<K, U>
+impl<K> Default for Queue<K>
 where
     K: Ord,
 {
     fn default() -> Self {
-        Queue { urgent: VecDeque::new(), due: HashMap::new(), heap: BinaryHeap::new() }
+        Queue { due: HashMap::new(), heap: BinaryHeap::new() }
     }
 }
 
-impl<K, U> Queue<K, U>
+impl<K> Queue<K>
 where
     K: Ord + std::hash::Hash + Clone,
 {
-    /// Adds work that goes before everything else.
-    pub fn push_urgent(&mut self, work: U) {
-        self.urgent.push_back(work);
-    }
-
-    /// Takes urgent work only.
-    pub fn pop_urgent(&mut self) -> Option<U> {
-        self.urgent.pop_front()
-    }
-
     /// Makes a key due at a time, unless it is due earlier already.
     pub fn set_due_by(&mut self, key: K, at: Timestamp) {
         if self.due(&key).is_none_or(|due| at < due) {
@@ -86,10 +73,7 @@ where
     }
 
     /// Takes the next work.
-    pub fn poll(&mut self, now: Timestamp) -> Next<K, U> {
-        if let Some(work) = self.urgent.pop_front() {
-            return Next::Urgent(work);
-        }
+    pub fn poll(&mut self, now: Timestamp) -> Next<K> {
         while let Some(Reverse((at, key))) = self.heap.peek() {
             if self.due.get(key) != Some(at) {
                 self.heap.pop();
@@ -106,9 +90,9 @@ where
         Next::Wait(None)
     }
 
-    /// How much is due now, urgent work included.
+    /// How much is due now.
     pub fn backlog(&self, now: Timestamp) -> usize {
-        self.urgent.len() + self.due.values().filter(|at| **at <= now).count()
+        self.due.values().filter(|at| **at <= now).count()
     }
 }
 
@@ -121,21 +105,10 @@ mod tests {
         Timestamp::from_unix(s)
     }
 
-    #[test]
-    fn urgent_work_goes_before_what_is_overdue() {
-        let mut q: Queue<&str, &str> = Queue::default();
-        q.set_due("old", t(1));
-        q.push_urgent("revocation");
-        assert_eq!(q.backlog(t(5)), 2);
-        assert_eq!(q.poll(t(5)), Next::Urgent("revocation"));
-        assert_eq!(q.poll(t(5)), Next::Due("old"));
-        assert_eq!(q.poll(t(5)), Next::Wait(None));
-    }
-
     proptest! {
         #[test]
         fn keys_come_out_once_in_the_order_of_their_last_due_time(sets in proptest::collection::vec((0_u8..20, 0_i64..100), 0..300)) {
-            let mut q: Queue<u8, ()> = Queue::default();
+            let mut q: Queue<u8> = Queue::default();
             let mut wanted = HashMap::new();
             for (key, at) in sets {
                 q.set_due(key, t(at));
@@ -152,7 +125,7 @@ mod tests {
 
         #[test]
         fn nothing_comes_out_before_it_is_due(keys in proptest::collection::vec(1_i64..100, 1..50), now in 0_i64..100) {
-            let mut q: Queue<usize, ()> = Queue::default();
+            let mut q: Queue<usize> = Queue::default();
             for (i, at) in keys.iter().enumerate() {
                 q.set_due(i, t(*at));
             }

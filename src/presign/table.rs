@@ -248,29 +248,32 @@ impl Table {
         difference
     }
 
-    /// Compares what a segment has brought into a wave with what the table says by now.
+    /// Compares what is served of some serials with what the table says.
+    pub fn difference_of(&self, wave: &Wave, serials: &[Serial]) -> Difference {
+        let mut difference = Difference::default();
+        for serial in serials {
+            let (says, served) = (self.status(serial), wave.status(serial));
+            match says {
+                Some(status) if served != Some(status) => difference.changed.push((*serial, status)),
+                None if served.is_some() => difference.stale_slices.push(Part::slice_of(hash(serial), self.bits)),
+                _ => {}
+            }
+        }
+        difference
+    }
+
+    /// Compares what a slice has brought into a wave with what the table says by now.
     pub fn difference_after(&self, wave: &Wave, segment: &Segment) -> Difference {
         let mut difference = Difference::default();
-        match segment.meta().part {
-            Part::Slice { bits, index } if bits == self.bits && bits == wave.bits() => {
-                let index = index as usize;
-                let here = |serial: &&Serial| Part::slice_of(hash(serial), bits) == index;
-                let overlaid: Vec<Serial> = wave.overlay().map(|(serial, _)| serial).filter(here).copied().collect();
-                self.compare_slice(wave, index, &overlaid, &mut difference);
-            }
-            Part::Slice { .. } => {} // cut differently by now; other slices stand for it
-            Part::Overlay => {
-                for (serial, _) in segment.keys().iter() {
-                    let (says, served) = (self.status(&serial), wave.status(&serial));
-                    match says {
-                        Some(status) if served != Some(status) => difference.changed.push((serial, status)),
-                        None if served.is_some() => {
-                            difference.stale_slices.push(Part::slice_of(hash(&serial), self.bits))
-                        }
-                        _ => {}
-                    }
-                }
-            }
+        // Cut differently by now, other slices stand for it.
+        if let Part::Slice { bits, index } = segment.meta().part
+            && bits == self.bits
+            && bits == wave.bits()
+        {
+            let index = index as usize;
+            let here = |serial: &&Serial| Part::slice_of(hash(serial), bits) == index;
+            let overlaid: Vec<Serial> = wave.overlay().map(|(serial, _)| serial).filter(here).copied().collect();
+            self.compare_slice(wave, index, &overlaid, &mut difference);
         }
         difference
     }

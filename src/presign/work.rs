@@ -1,10 +1,12 @@
 //! What the signing threads do: take the next work, sign, publish, keep the file for the next start.
 
-use super::engine::{CHANGES_PER_SEGMENT, Changes, Held, Shared, SliceKey, State, slice_key};
+use super::engine::{CHANGES_PER_SEGMENT, Changes, Held, Shared, SliceKey, State, overdue, slice_key};
 use super::issuer::Issuer;
 use super::queue::Next;
 use super::sign::{self, SignFault};
-use crate::ocsp::HashAlgorithm;
+use super::table::{Difference, Table};
+use super::urgent::Urgency;
+use crate::ocsp::{HashAlgorithm, Serial};
 use crate::store::{Keys, Part, Segment, SegmentDir, Wave};
 use crate::time::Timestamp;
 use std::collections::{HashMap, HashSet};
@@ -12,6 +14,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, MutexGuard, PoisonError};
+use std::thread;
 use std::time::Duration;
 
 /// How long to wait before a slice that could not be signed is tried again.
@@ -23,18 +26,42 @@ const CLOCK_STEP: Duration = Duration::from_secs(60);
 /// So many small overlay segments are signed together anew: each holds a template and a mapped file.
 const MAX_SMALL_OVERLAYS: usize = 64;
 
+/// What a thread does next.
+enum Job {
+    Changes(Changes),
+    Slice(SliceKey),
+}
+
+/// Changes that are being signed; let go when dropped. What was lost with a panic is due again after a while.
+struct InHand<'s> {
+    shared: &'s Shared,
+    changes: &'s Changes,
+}
+
+impl Drop for InHand<'_> {
+    fn drop(&mut self) {
+        self.shared.lock().urgent.done(&self.changes.group(), &self.changes.serials);
+        if thread::panicking() {
+            self.shared.failed(&self.changes.issuer, slices_of(self.changes), &SignFault::Panicked);
+        }
+    }
+}
+
 impl Shared {
     /// A signing thread, until the presigner stops or, unless it `stays`, until everything has been signed once.
     pub(super) fn work(&self, stays: bool, nice: i32) {
         let mut in_background = false;
         loop {
             let mut state = self.lock();
-            let next = loop {
+            let job = loop {
                 if state.stop {
                     return;
                 }
                 let now = self.clock.now();
                 self.notice_step(&mut state, now);
+                if let Some(changes) = next_changes(&mut state, Urgency::Gathered) {
+                    break Job::Changes(changes);
+                }
                 match state.queue.poll(now) {
                     Next::Wait(until) => {
                         if !in_background && state.has_signed_all_once() {
@@ -50,20 +77,19 @@ impl Shared {
                         Some(again) => *again = true,
                         None => {
                             state.running.insert(key.clone(), false);
-                            break Next::Due(key);
+                            break Job::Slice(key);
                         }
                     },
-                    Next::Urgent(changes) => break Next::Urgent(changes),
                 }
             };
             self.busy.fetch_add(1, Ordering::Relaxed);
             drop(state);
             // One issuer's trouble must not end the signing for all others.
-            if catch_unwind(AssertUnwindSafe(|| self.run(&next))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| self.run(&job))).is_err() {
                 tracing::error!("a signing job panicked; the others go on");
-                self.panicked(&next);
+                self.panicked(&job);
             }
-            if let Next::Due(key) = next {
+            if let Job::Slice(key) = job {
                 let mut state = self.lock();
                 if state.running.remove(&key) == Some(true) {
                     state.queue.set_due(key, Timestamp::MIN);
@@ -93,37 +119,30 @@ impl Shared {
         state.seen = state.seen.max(now);
     }
 
-    fn run(&self, next: &Next<SliceKey, Changes>) {
-        match next {
-            Next::Wait(_) => {}
-            Next::Urgent(changes) => self.sign_changes(changes),
-            Next::Due(key) => self.sign_slice(key),
+    fn run(&self, job: &Job) {
+        match job {
+            Job::Changes(changes) => self.sign_changes(changes),
+            Job::Slice(key) => self.sign_slice(key),
         }
     }
 
     /// What was lost with a panic is due again after a while.
-    fn panicked(&self, next: &Next<SliceKey, Changes>) {
-        let fault = SignFault::Panicked;
-        match next {
-            Next::Wait(_) => {}
-            Next::Urgent(changes) => self.failed(&changes.issuer, slices_of(changes), &fault),
-            Next::Due(key) => {
-                let issuer = self.lock().issuers.get(&key.issuer).map(|held| held.issuer.clone());
-                if let Some(issuer) = issuer {
-                    self.failed(&issuer, vec![key.clone()], &fault);
-                }
-            }
+    fn panicked(&self, job: &Job) {
+        let Job::Slice(key) = job else { return };
+        let issuer = self.lock().issuers.get(&key.issuer).map(|held| held.issuer.clone());
+        if let Some(issuer) = issuer {
+            self.failed(&issuer, vec![key.clone()], &SignFault::Panicked);
         }
     }
 
-    /// Between two signatures: whether to go on, and revocations first.
-    fn between(&self, issuer: &Issuer, is_urgent: bool) -> Result<(), SignFault> {
+    /// Between two signatures: whether to go on, and first what is at least so urgent.
+    fn between(&self, issuer: &Issuer, before: Option<Urgency>) -> Result<(), SignFault> {
         loop {
             let mut state = self.lock();
             if state.stop || issuer.is_removed() {
                 return Err(SignFault::CalledOff);
             }
-            let changes = if is_urgent { None } else { state.queue.pop_urgent() };
+            let changes = before.and_then(|least| next_changes(&mut state, least));
             drop(state);
             match changes {
                 Some(changes) => self.sign_changes(&changes),
@@ -133,24 +152,48 @@ impl Shared {
     }
 
     fn sign_changes(&self, changes: &Changes) {
-        let Changes { issuer, algorithm, serials } = changes;
+        let Changes { issuer, algorithm, urgency, serials } = changes;
+        let in_hand = InHand { shared: self, changes };
         // The number is drawn before the statuses are looked at: whatever is laid over this later is newer.
         let sequence = issuer.next_sequence();
         let view = issuer.view();
         let Some(table) = view.table.as_ref().filter(|_| !issuer.is_removed()) else { return };
-        let entries: Vec<_> = serials.iter().filter_map(|serial| Some((*serial, table.status(serial)?))).collect();
-        if entries.is_empty() || !view.settings.certid_hashes.contains(algorithm) {
-            return; // they are no longer listed
+        let live = issuer.slot().live();
+        // Another signature may have brought it about in the meantime.
+        let is_served = |serial: &Serial, status| {
+            *urgency != Urgency::Gathered && live.wave(*algorithm).and_then(|wave| wave.status(serial)) == Some(status)
+        };
+        let entry =
+            |serial: &Serial| Some((*serial, table.status(serial).filter(|status| !is_served(serial, *status))?));
+        let entries: Vec<_> = serials.iter().filter_map(entry).collect();
+        if !view.settings.certid_hashes.contains(algorithm) {
+            return;
         }
-        let now = self.clock.now();
-        let result = Keys::build(&entries).map_err(SignFault::from).and_then(|keys| {
-            let between = || self.between(issuer, true);
-            sign::segment(issuer, &view, *algorithm, Part::Overlay, keys, sequence, now, between)
-        });
-        match result {
-            Ok(segment) => self.publish(issuer, *algorithm, segment),
-            // The slices these changes belong to are signed as soon as signing works again.
-            Err(fault) => self.failed(issuer, slices_of(changes), &fault),
+        // They may be no longer listed, or served already.
+        if !entries.is_empty() {
+            let now = self.clock.now();
+            let before = match urgency {
+                Urgency::Revoked => None,
+                Urgency::Changed => Some(Urgency::Revoked),
+                Urgency::Gathered => Some(Urgency::Changed),
+            };
+            let signed = Keys::build(&entries).map_err(SignFault::from).and_then(|keys| {
+                let between = || self.between(issuer, before);
+                sign::segment(issuer, &view, *algorithm, Part::Overlay, keys, sequence, now, between)
+            });
+            match signed {
+                Ok(segment) => drop(self.publish(issuer, *algorithm, segment)),
+                // The slices these changes belong to are signed as soon as signing works again.
+                Err(fault) => return self.failed(issuer, slices_of(changes), &fault),
+            }
+        }
+        // Let go before the table is looked at again: what changes from then on is queued by whoever changes it. All of them are
+        // compared: one that was left out may have been wanted again since.
+        drop(in_hand);
+        self.look_again(issuer, *algorithm, |table, wave| table.difference_of(wave, serials));
+        let live = issuer.slot().live();
+        if let Some(wave) = live.wave(*algorithm).filter(|_| !entries.is_empty()) {
+            self.gather_small_overlays(issuer, *algorithm, wave);
         }
     }
 
@@ -166,11 +209,17 @@ impl Shared {
         let part = Part::Slice { bits: key.bits, index: key.index };
         let Some(keys) = table.slice(key.index as usize).cloned() else { return };
         let now = self.clock.now();
-        let between = || self.between(&issuer, false);
+        if let Some(due) = signed_until(&issuer, key, table, now) {
+            self.lock().queue.set_due_by(key.clone(), due);
+            return; // another thread signed it when it had become due twice
+        }
+        let between = || self.between(&issuer, Some(Urgency::Gathered));
         match sign::segment(&issuer, &view, key.algorithm, part, keys, sequence, now, between) {
             Ok(segment) => {
                 let due = segment.meta().refresh_at;
-                self.publish(&issuer, key.algorithm, segment);
+                if let Some(segment) = self.publish(&issuer, key.algorithm, segment) {
+                    self.look_again(&issuer, key.algorithm, |table, wave| table.difference_after(wave, &segment));
+                }
                 let mut state = self.lock();
                 if !issuer.is_removed() && state.queue.due(key).is_none() {
                     state.queue.set_due(key.clone(), due);
@@ -180,15 +229,16 @@ impl Shared {
         }
     }
 
-    fn publish(&self, issuer: &Arc<Issuer>, algorithm: HashAlgorithm, mut segment: Segment) {
+    /// Serves a segment and keeps its file; gives it back if it is served.
+    fn publish(&self, issuer: &Arc<Issuer>, algorithm: HashAlgorithm, mut segment: Segment) -> Option<Arc<Segment>> {
         self.signed.fetch_add(segment.keys().len() as u64, Ordering::Relaxed);
         let part = segment.meta().part;
         let what = if part == Part::Overlay { "changes" } else { "slice" };
         sign::record(issuer, segment.template(), segment.keys().len(), what);
         let live = issuer.slot().live();
-        let Some(before) = live.wave(algorithm).filter(|wave| wave.takes(part)) else { return };
+        let before = live.wave(algorithm).filter(|wave| wave.takes(part))?;
         if issuer.is_removed() {
-            return;
+            return None;
         }
         let mut written = None;
         if let Some(dir) = &self.segments {
@@ -221,10 +271,9 @@ impl Shared {
             None => live.clone(),
         });
         let live = issuer.slot().live();
-        let Some(after) = live.wave(algorithm) else { return };
+        let after = live.wave(algorithm)?;
         let mut state = self.lock();
-        let held = state.issuers.get_mut(issuer.slot().id()).filter(|held| Arc::ptr_eq(&held.issuer, issuer));
-        let Some(held) = held else { return };
+        let held = state.issuers.get_mut(issuer.slot().id()).filter(|held| Arc::ptr_eq(&held.issuer, issuer))?;
         held.fault = None;
         if let (Some(path), Part::Overlay) = (written, part) {
             held.overlays.push((algorithm, segment.meta().sequence, path));
@@ -242,14 +291,19 @@ impl Shared {
                 state.queue.set_due_by(slice_key(issuer, algorithm, after.bits(), index), half_life);
             }
         }
-        drop(state);
-        // The sources may have been read again while this was signed.
-        if let Some(table) = &issuer.view().table {
-            let difference = table.difference_after(after, &segment);
-            self.enqueue(issuer, algorithm, table, difference);
-        }
-        if part == Part::Overlay {
-            self.gather_small_overlays(issuer, algorithm, after);
+        Some(segment)
+    }
+
+    /// The sources may have been read again while this was signed.
+    fn look_again(
+        &self,
+        issuer: &Arc<Issuer>,
+        algorithm: HashAlgorithm,
+        difference: impl FnOnce(&Table, &Wave) -> Difference,
+    ) {
+        let (view, live) = (issuer.view(), issuer.slot().live());
+        if let (Some(table), Some(wave), false) = (&view.table, live.wave(algorithm), issuer.is_removed()) {
+            self.enqueue(issuer, algorithm, table, difference(table, wave));
         }
     }
 
@@ -263,11 +317,7 @@ impl Shared {
         if by_segment.len() < MAX_SMALL_OVERLAYS {
             return;
         }
-        let all: Vec<_> = by_segment.into_values().flatten().collect();
-        let mut state = self.lock();
-        for serials in all.chunks(CHANGES_PER_SEGMENT) {
-            state.queue.push_urgent(Changes { issuer: issuer.clone(), algorithm, serials: serials.to_vec() });
-        }
+        self.push_urgent(issuer, algorithm, by_segment.into_values().flatten(), Urgency::Gathered);
     }
 
     fn failed(&self, issuer: &Arc<Issuer>, keys: Vec<SliceKey>, fault: &SignFault) {
@@ -291,9 +341,30 @@ impl Shared {
     }
 }
 
+fn next_changes(state: &mut State, least: Urgency) -> Option<Changes> {
+    while let Some((group, urgency, serials)) = state.urgent.take(CHANGES_PER_SEGMENT, least) {
+        if let Some(held) = state.issuers.get(&group.0) {
+            return Some(Changes { issuer: held.issuer.clone(), algorithm: group.1, urgency, serials });
+        }
+        state.urgent.done(&group, &serials);
+    }
+    None
+}
+
+/// When a slice is due, if it is not due yet and says what the table says.
+fn signed_until(issuer: &Issuer, key: &SliceKey, table: &Table, now: Timestamp) -> Option<Timestamp> {
+    let live = issuer.slot().live();
+    let wave = live.wave(key.algorithm).filter(|wave| wave.bits() == key.bits)?;
+    let segment = wave.slices().get(key.index as usize)?.as_ref()?;
+    let is_same = table.slice(key.index as usize)?.region() == segment.keys().region();
+    let is_overlaid = wave.overlay().any(|(serial, _)| wave.slice_of(crate::store::hash(serial)) == key.index as usize);
+    let is_due = overdue(segment, issuer.view().settings.fingerprint(), now).is_some();
+    (is_same && !is_overlaid && !is_due).then_some(segment.meta().refresh_at)
+}
+
 /// The slices that changes belong to.
 fn slices_of(changes: &Changes) -> Vec<SliceKey> {
-    let Changes { issuer, algorithm, serials } = changes;
+    let Changes { issuer, algorithm, serials, .. } = changes;
     let bits = issuer.slot().live().wave(*algorithm).map_or(0, |wave| wave.bits());
     let slices: HashSet<usize> = serials.iter().map(|s| Part::slice_of(crate::store::hash(s), bits)).collect();
     slices.into_iter().map(|index| slice_key(issuer, *algorithm, bits, index)).collect()
