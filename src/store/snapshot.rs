@@ -208,12 +208,12 @@ impl Live {
     fn ready(&self, id: &CertId<'_>, h: u64, now: Timestamp, out: &mut Vec<u8>) -> Lookup {
         let miss = if self.policy.signs_misses { Lookup::OnDemand } else { Lookup::NotHere };
         let Some(wave) = id.hash.and_then(|algorithm| self.wave(algorithm)) else { return Lookup::OnDemand };
-        let Some((segment, hit)) = wave.find(&id.serial, h) else {
+        let Some((segment, hit, refresh_at)) = wave.find_planned(&id.serial, h) else {
             // Until its slice has been signed a serial may be known although nothing lies ready for it.
             let is_certain = wave.covers(h) && self.withheld.binary_search(&id.serial).is_err();
             return if is_certain { miss } else { Lookup::OnDemand };
         };
-        let (this_update, next_update, refresh_at) = segment.dates();
+        let (this_update, next_update, _) = segment.dates();
         // Not past its time, nor before it: a clock that was set back makes answers that no client would take.
         if now >= next_update || now < this_update {
             return Lookup::OnDemand;

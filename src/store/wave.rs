@@ -3,6 +3,7 @@
 use super::segment::{Part, Segment};
 use super::{Hit, hash};
 use crate::ocsp::{CertStatus, Serial};
+use crate::time::Timestamp;
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
@@ -59,14 +60,25 @@ impl Wave {
     /// The newest signed status of a serial; `hash` is [`hash`](fn@super::hash) of it.
     #[inline]
     pub fn find(&self, serial: &Serial, hash: u64) -> Option<(&Segment, Hit)> {
+        self.find_planned(serial, hash).map(|(segment, hit, _)| (segment, hit))
+    }
+
+    /// The same, and when it is planned to be signed again. What lies in the overlay is signed again with its slice: were it the
+    /// overlay's own time, caches would come back for all that changed together at one instant.
+    #[inline]
+    pub fn find_planned(&self, serial: &Serial, hash: u64) -> Option<(&Segment, Hit, Timestamp)> {
         if !self.overlay.is_empty()
             && let Some((segment, hit)) = self.overlay.get(serial)
         {
-            return Some((segment, *hit));
+            let (this_update, next_update, planned) = segment.dates();
+            // Where the signer had little life left the slice does not wait for its turn.
+            let half_life = this_update.plus(next_update.since(this_update) / 2);
+            let slice = self.slices.get(self.slice_of(hash)).and_then(Option::as_ref);
+            return Some((segment, *hit, slice.map_or(planned, |slice| slice.dates().2.min(half_life))));
         }
         match self.slices.get(self.slice_of(hash)) {
-            Some(Some(segment)) => segment.find(serial, hash).map(|hit| (&**segment, hit)),
-            _ => self.before.as_ref().and_then(|before| before.find(serial, hash)),
+            Some(Some(segment)) => segment.find(serial, hash).map(|hit| (&**segment, hit, segment.dates().2)),
+            _ => self.before.as_ref().and_then(|before| before.find_planned(serial, hash)),
         }
     }
 
@@ -207,7 +219,6 @@ mod tests {
     use super::*;
     use crate::ocsp::{HashAlgorithm, IssuerHashes, ResponderId, SignatureAlgorithm, Template, TemplateSpec};
     use crate::store::{Keys, SegmentMeta};
-    use crate::time::Timestamp;
     use bytes::Bytes;
 
     const REVOKED: CertStatus = CertStatus::Revoked { at: Timestamp::EPOCH, reason: None };
@@ -217,6 +228,10 @@ mod tests {
     }
 
     fn segment(part: Part, sequence: u64, entries: &[(Serial, CertStatus)]) -> Arc<Segment> {
+        planned(part, sequence, entries, Timestamp::MAX)
+    }
+
+    fn planned(part: Part, sequence: u64, entries: &[(Serial, CertStatus)], refresh_at: Timestamp) -> Arc<Segment> {
         let keys = Keys::build(entries).unwrap();
         let template = Template::new(TemplateSpec {
             issuer: IssuerHashes::new(HashAlgorithm::Sha1, b"name", b"key"),
@@ -228,7 +243,7 @@ mod tests {
             certificate: None,
             single_extensions: Vec::new(),
         });
-        let meta = SegmentMeta { issuer_key: [0; 32], part, sequence, refresh_at: Timestamp::MAX, settings: 0 };
+        let meta = SegmentMeta { issuer_key: [0; 32], part, sequence, refresh_at, settings: 0 };
         let signatures = Bytes::from(vec![0; 64 * keys.len()]);
         Arc::new(Segment::new(meta, template, keys, signatures).unwrap())
     }
@@ -260,6 +275,22 @@ mod tests {
         assert_eq!(absorbed.status(&serial(18)), Some(CertStatus::Good));
         assert_eq!(absorbed.status(&serial(1000)), None);
         assert_eq!(absorbed.segments().len(), 4);
+    }
+
+    #[test]
+    fn what_lies_in_the_overlay_is_planned_with_its_slice() {
+        let t = Timestamp::from_unix;
+        let changed: Vec<_> = (0..100).map(|n| (serial(n), REVOKED)).collect();
+        let mut wave = Wave::empty(2).with(planned(Part::Overlay, 9, &changed, t(7)));
+        let plan = |wave: &Wave, n| wave.find_planned(&serial(n), hash(&serial(n))).unwrap().2;
+        assert_eq!(plan(&wave, 5), t(7), "there is no slice yet");
+        for index in 0..4_u32 {
+            let part = Part::Slice { bits: 2, index };
+            wave = wave.with(planned(part, 1, &[], t(100 + i64::from(index))));
+        }
+        for n in 0..100 {
+            assert_eq!(plan(&wave, n), t(100 + wave.slice_of(hash(&serial(n))) as i64));
+        }
     }
 
     #[test]
