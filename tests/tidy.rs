@@ -166,6 +166,7 @@ const PURE: &[&str] = &[
     "src/presign/schedule.rs",
     "src/presign/table.rs",
     "src/presign/urgent.rs",
+    "src/presign/waiting.rs",
     "src/status/entries.rs",
     "src/status/index.rs",
     "src/config/document.rs",

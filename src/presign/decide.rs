@@ -3,13 +3,13 @@
 use super::issuer::{Issuer, IssuerSettings};
 use super::table::Verdict;
 use crate::ocsp::{CertId, CertStatus, ErrorStatus, Reason, Request, Unissued};
-use crate::store::Routes;
+use crate::store::{IssuerSlot, Routes};
 use crate::time::Timestamp;
 use std::collections::HashMap;
 use std::sync::Arc;
 
 /// What is said of one certificate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Decision {
     pub(super) status: CertStatus,
     /// The response must carry the extended-revoke extension (RFC 6960 §4.4.8).
@@ -40,7 +40,10 @@ pub(super) fn decide(
     now: Timestamp,
 ) -> Result<(Arc<Issuer>, Vec<Decision>), ErrorStatus> {
     let candidates = |id: &CertId<'_>| -> Vec<Arc<Issuer>> {
-        routes.candidates(id).filter_map(|slot| issuers.get(slot.id()).cloned()).collect()
+        // Routes and issuers are swapped one after the other: another CA may have taken the id over in between.
+        let of =
+            |slot: &Arc<IssuerSlot>| issuers.get(slot.id()).filter(|issuer| Arc::ptr_eq(issuer.slot(), slot)).cloned();
+        routes.candidates(id).filter_map(of).collect()
     };
     // Where two records name the same CA, the first one that knows the serial speaks.
     let first = candidates(&request.first);

@@ -4,13 +4,16 @@ use super::budget::Budget;
 use super::decide::{Decision, decide};
 use super::issuer::{Issuer, IssuerSettings};
 use super::sign::{record, template};
-use crate::ocsp::{CertStatus, ErrorStatus, HashAlgorithm, Request, Serial, Single, SingleCertId, nonce_extension};
+use super::waiting::Waiting;
+use crate::ocsp::{
+    CertStatus, ErrorStatus, HashAlgorithm, Request, RequestError, Serial, Single, SingleCertId, nonce_extension,
+};
 use crate::store::Store;
-use crate::time::{Clock, Timestamp};
+use crate::time::{Clock, Timestamp, monotonic};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use moka::sync::Cache;
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -92,7 +95,8 @@ pub struct DemandStats {
     pub signed: u64,
     /// Requests answered from the cache since the start.
     pub cached: u64,
-    /// Requests turned away since the start because the budget was spent or the queue full.
+    /// Requests since the start for which the budget was spent or the queue full. They were turned away, unless an answer
+    /// was held for them that had not run out.
     pub shed: u64,
     /// Requests waiting now.
     pub waiting: usize,
@@ -100,9 +104,10 @@ pub struct DemandStats {
     pub cache_weight: u64,
 }
 
-#[derive(Clone, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct CacheKey {
-    issuer: Arc<str>,
+    /// [`Issuer::number`]: a CA that was re-keyed is another one, whatever its id.
+    issuer: u64,
     algorithm: HashAlgorithm,
     serial: Serial,
 }
@@ -110,13 +115,17 @@ struct CacheKey {
 #[derive(Clone)]
 struct Cached {
     answer: SignedAnswer,
+    decision: Decision,
     settings: Arc<IssuerSettings>,
 }
 
-struct Job {
-    request: Bytes,
-    deadline: Timestamp,
-    reply: oneshot::Sender<Outcome>,
+/// What a request asks for, as of one moment.
+struct Asked {
+    issuer: Arc<Issuer>,
+    decisions: Vec<Decision>,
+    /// Only answers about one certificate are kept: those about several are too many and too rare.
+    key: Option<CacheKey>,
+    echoes_nonce: bool,
 }
 
 struct Shared {
@@ -127,13 +136,15 @@ struct Shared {
     cache: Cache<CacheKey, Cached>,
     state: Mutex<State>,
     wake: Condvar,
+    /// Somebody has begun to wait.
+    expiry: Condvar,
     signed: AtomicU64,
     cached: AtomicU64,
     shed: AtomicU64,
 }
 
 struct State {
-    jobs: VecDeque<Job>,
+    waiting: Waiting<(CacheKey, Decision), oneshot::Sender<Outcome>>,
     budget: Budget,
     nonces: Budget,
     stop: bool,
@@ -153,24 +164,27 @@ impl Demand {
             issuers: ArcSwap::default(),
             cache: Cache::builder().max_capacity(settings.cache).weigher(weigh).build(),
             state: Mutex::new(State {
-                jobs: VecDeque::new(),
+                waiting: Waiting::new(settings.queue),
                 budget: Budget::new(settings.rate, settings.per, now),
                 nonces: Budget::new(settings.rate.div_ceil(2), settings.per, now),
                 stop: false,
             }),
             wake: Condvar::new(),
+            expiry: Condvar::new(),
             signed: AtomicU64::new(0),
             cached: AtomicU64::new(0),
             shed: AtomicU64::new(0),
         });
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let workers = if settings.workers == 0 { (cores / 2).max(1) } else { settings.workers };
-        for n in 0..workers {
+        let spawn = |name: String, run: fn(&Shared)| {
             let shared = shared.clone();
-            if let Err(error) = thread::Builder::new().name(format!("demand-{n}")).spawn(move || shared.work()) {
-                tracing::error!(%error, "cannot start an on-demand signing thread");
+            if let Err(error) = thread::Builder::new().name(name).spawn(move || run(&shared)) {
+                tracing::error!(%error, "cannot start a thread of on-demand signing");
             }
-        }
+        };
+        (0..workers).for_each(|n| spawn(format!("demand-{n}"), Shared::work));
+        spawn("demand-late".into(), Shared::expire);
         Demand { shared }
     }
 
@@ -180,33 +194,22 @@ impl Demand {
         self.shared.issuers.store(Arc::new(map));
     }
 
-    /// Answers a request, which [`Request::parse`] has accepted, from the cache or by signing.
+    /// Answers a request, which [`Request::parse`] has accepted, from the cache or by signing. The future needs no particular
+    /// runtime and no timer.
     pub fn answer(&self, request: Bytes) -> impl Future<Output = Outcome> + Send + 'static {
-        let now = self.shared.clock.now();
-        let ready = match Request::parse(&request) {
-            Err(error) => Some(Outcome::Refused(error.status())),
-            Ok(parsed) => self.shared.without_signing(&parsed, now),
-        };
-        let timeout = self.shared.settings.timeout;
-        let waiting = match ready {
-            Some(outcome) => Err(outcome),
-            None => self.shared.enqueue(request, now),
-        };
+        let asked = self.shared.ask(request);
         async move {
-            match waiting {
+            match asked {
                 Err(outcome) => outcome,
-                Ok(reply) => match tokio::time::timeout(timeout, reply).await {
-                    Ok(Ok(outcome)) => outcome,
-                    // The signing threads are gone, or slower than a client waits.
-                    Ok(Err(_)) | Err(_) => Outcome::Busy,
-                },
+                // The signing threads are gone.
+                Ok(reply) => reply.await.unwrap_or(Outcome::Busy),
             }
         }
     }
 
     /// Counters of this moment.
     pub fn stats(&self) -> DemandStats {
-        let waiting = self.shared.lock().jobs.len();
+        let waiting = self.shared.lock().waiting.len();
         DemandStats {
             signed: self.shared.signed.load(Ordering::Relaxed),
             cached: self.shared.cached.load(Ordering::Relaxed),
@@ -219,8 +222,13 @@ impl Demand {
 
 impl Drop for Demand {
     fn drop(&mut self) {
-        self.shared.lock().stop = true;
+        let mut state = self.shared.lock();
+        state.stop = true;
+        let waiting = std::mem::replace(&mut state.waiting, Waiting::new(0));
+        drop(state);
+        drop(waiting); // whoever waits is told at once
         self.shared.wake.notify_all();
+        self.shared.expiry.notify_all();
     }
 }
 
@@ -230,106 +238,175 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn enqueue(&self, request: Bytes, now: Timestamp) -> Result<oneshot::Receiver<Outcome>, Outcome> {
-        let (reply, receiver) = oneshot::channel();
-        let has_nonce = Request::parse(&request).is_ok_and(|parsed| parsed.nonce.is_some());
-        let mut state = self.lock();
-        let room = state.jobs.len() < self.settings.queue && !state.stop;
-        if !room || (has_nonce && !state.nonces.take(now)) || !state.budget.take(now) {
-            drop(state);
-            self.shed.fetch_add(1, Ordering::Relaxed);
-            return Err(Outcome::Busy);
+    /// What can be said at once, or where the answer will come from.
+    fn ask(&self, request: Bytes) -> Result<oneshot::Receiver<Outcome>, Outcome> {
+        let now = self.clock.now();
+        let parsed = Request::parse(&request).map_err(|error| Outcome::Refused(error.status()))?;
+        let asked = self.look(&parsed, now).map_err(Outcome::Refused)?;
+        let held = self.held(&asked, now);
+        let has_fresh = held.as_ref().is_some_and(|held| self.is_fresh(held, &asked, now));
+        if !asked.echoes_nonce && has_fresh {
+            return Err(self.give(held, Outcome::Busy));
         }
-        state.jobs.push_back(Job { request, deadline: now.plus(self.settings.timeout), reply });
+        if asked.issuer.view().signer.is_none() {
+            return Err(self.give(held, Outcome::Refused(ErrorStatus::TryLater)));
+        }
+        // What the sources say is part of it: nobody is given what was decided before they had changed.
+        let flight = asked.key.zip(asked.decisions.first().copied()).filter(|_| !asked.echoes_nonce);
+        let (reply, receiver) = oneshot::channel();
+        let began = monotonic();
+        let until = began.checked_add(self.settings.timeout).unwrap_or(began);
+        let mut state = self.lock();
+        let mut has_room = state.waiting.has_room() && !state.stop;
+        let reply = match &flight {
+            Some(flight) if has_room => state.waiting.join(flight, until, reply),
+            _ => Err(reply),
+        };
+        if let Err(reply) = reply {
+            // One signature is one of the budget, however many wait for it.
+            has_room = has_room && (!asked.echoes_nonce || state.nonces.take(now)) && state.budget.take(now);
+            if has_room {
+                state.waiting.begin(flight, request, until, reply);
+            }
+        }
+        let is_first = state.waiting.len() == 1;
         drop(state);
+        if !has_room {
+            self.shed.fetch_add(1, Ordering::Relaxed);
+            return Err(self.give(held, Outcome::Busy));
+        }
         self.wake.notify_one();
+        if is_first {
+            self.expiry.notify_one();
+        }
         Ok(receiver)
     }
 
     fn work(&self) {
         loop {
             let mut state = self.lock();
-            let job = loop {
+            let (flight, request) = loop {
                 if state.stop {
                     return;
                 }
-                match state.jobs.pop_front() {
-                    Some(job) => break job,
+                match state.waiting.take(|reply| !reply.is_closed()) {
+                    Some(next) => break next,
                     None => state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
                 }
             };
             drop(state);
-            let now = self.clock.now();
-            if job.reply.is_closed() || now > job.deadline {
-                let _ = job.reply.send(Outcome::Busy);
-                continue;
-            }
-            let outcome = catch_unwind(AssertUnwindSafe(|| match Request::parse(&job.request) {
-                Ok(request) => self.sign(&request, now),
-                Err(error) => Outcome::Refused(error.status()),
-            }));
-            let _ = job.reply.send(outcome.unwrap_or_else(|_| {
+            let signed = catch_unwind(AssertUnwindSafe(|| self.sign(&request)));
+            let signed = signed.unwrap_or_else(|_| {
                 tracing::error!("signing on demand panicked; the request is told internalError");
                 Outcome::Refused(ErrorStatus::InternalError)
-            }));
+            });
+            let outcome = catch_unwind(AssertUnwindSafe(|| self.or_held(&request, signed.clone()))).unwrap_or(signed);
+            let replies = self.lock().waiting.finish(flight);
+            for reply in replies {
+                let _ = reply.send(outcome.clone());
+            }
         }
     }
 
-    /// What can be said at once: an error, or an answer that is still fresh and still says what the sources say.
-    fn without_signing(&self, request: &Request<'_>, now: Timestamp) -> Option<Outcome> {
-        let issuers = self.issuers.load();
-        let (issuer, decisions) = match decide(request, &self.store.routes(), &issuers, now) {
-            Ok(decided) => decided,
-            Err(status) => return Some(Outcome::Refused(status)),
-        };
-        let cached = self.cache.get(&cache_key(request, &issuer)?)?;
-        let decision = decisions.first()?;
-        (cached.answer.status == decision.status
-            && (cached.answer.this_update..cached.answer.refresh_at).contains(&now)
-            && cached.settings == issuer.view().settings)
-            .then(|| {
-                self.cached.fetch_add(1, Ordering::Relaxed);
-                Outcome::Shared(cached.answer)
-            })
+    /// Answers those who have waited for too long: a signer may be slower than a client waits.
+    fn expire(&self) {
+        let mut state = self.lock();
+        while !state.stop {
+            let now = monotonic();
+            let (expired, next) = state.waiting.expire(now);
+            if expired.is_empty() {
+                state = match next {
+                    None => self.expiry.wait(state).unwrap_or_else(PoisonError::into_inner),
+                    Some(at) => {
+                        let waited = self.expiry.wait_timeout(state, at.saturating_duration_since(now));
+                        waited.unwrap_or_else(PoisonError::into_inner).0
+                    }
+                };
+                continue;
+            }
+            drop(state);
+            for (request, reply) in expired {
+                let held = catch_unwind(AssertUnwindSafe(|| self.or_held(&request, Outcome::Busy)));
+                let _ = reply.send(held.unwrap_or(Outcome::Busy));
+            }
+            state = self.lock();
+        }
     }
 
-    fn sign(&self, request: &Request<'_>, now: Timestamp) -> Outcome {
-        let issuers = self.issuers.load();
-        let (issuer, decisions) = match decide(request, &self.store.routes(), &issuers, now) {
-            Ok(decided) => decided,
-            Err(status) => return Outcome::Refused(status),
-        };
-        let nonce = request.nonce.filter(|_| issuer.slot().live().policy.echoes_nonce_of(request));
-        let Some(key) = cache_key(request, &issuer).filter(|_| nonce.is_none()) else {
-            return match self.sign_now(request, &issuer, &decisions, nonce, now) {
-                Ok(answer) if nonce.is_some() => Outcome::Once(answer.response),
-                Ok(answer) => Outcome::Shared(answer),
-                Err(status) => Outcome::Refused(status),
-            };
-        };
-        if let Some(Outcome::Shared(answer)) = self.without_signing(request, now) {
-            return Outcome::Shared(answer); // another request for it was signed while this one waited
-        }
-        // Whoever comes second for the same answer waits for the first one's signature.
-        self.cache.invalidate(&key);
-        let settings = issuer.view().settings.clone();
-        let signed = self.cache.try_get_with(key, || {
-            self.sign_now(request, &issuer, &decisions, None, now).map(|answer| Cached { answer, settings })
+    fn look(&self, request: &Request<'_>, now: Timestamp) -> Result<Asked, ErrorStatus> {
+        let (issuer, decisions) = decide(request, &self.store.routes(), &self.issuers.load(), now)?;
+        let key = request.first.hash.filter(|_| request.count == 1).map(|algorithm| CacheKey {
+            issuer: issuer.number(),
+            algorithm,
+            serial: request.first.serial,
         });
-        match signed {
-            Ok(cached) => Outcome::Shared(cached.answer),
-            Err(status) => Outcome::Refused(*status),
+        let echoes_nonce = issuer.slot().live().policy.echoes_nonce_of(request);
+        Ok(Asked { issuer, decisions, key, echoes_nonce })
+    }
+
+    /// An answer that has been signed before, says what the sources say, has not run out, and was made under the same rule
+    /// book: whoever signed it may have been refused under another.
+    fn held(&self, asked: &Asked, now: Timestamp) -> Option<Cached> {
+        let held = self.cache.get(&asked.key?)?;
+        let is_valid = (held.answer.this_update..held.answer.next_update).contains(&now);
+        let profile = asked.issuer.view().settings.profile;
+        (is_valid && asked.decisions == [held.decision] && held.settings.profile == profile).then_some(held)
+    }
+
+    /// Whether it need not be signed again.
+    fn is_fresh(&self, held: &Cached, asked: &Asked, now: Timestamp) -> bool {
+        now < held.answer.refresh_at && held.settings == asked.issuer.view().settings
+    }
+
+    /// An answer that is held, or else this.
+    fn give(&self, held: Option<Cached>, or: Outcome) -> Outcome {
+        held.map_or(or, |held| {
+            self.cached.fetch_add(1, Ordering::Relaxed);
+            Outcome::Shared(held.answer)
+        })
+    }
+
+    /// Until it runs out, what is held is better than an error.
+    fn or_held(&self, request: &[u8], outcome: Outcome) -> Outcome {
+        use ErrorStatus::{InternalError, TryLater};
+        if !matches!(outcome, Outcome::Busy | Outcome::Refused(TryLater | InternalError)) {
+            return outcome;
         }
+        let now = self.clock.now();
+        let asked = Request::parse(request).ok().and_then(|request| self.look(&request, now).ok());
+        self.give(asked.and_then(|asked| self.held(&asked, now)), outcome)
+    }
+
+    fn sign(&self, request: &[u8]) -> Outcome {
+        let now = self.clock.now();
+        let signed = Request::parse(request).map_err(RequestError::status).and_then(|request| {
+            let asked = self.look(&request, now)?;
+            let nonce = request.nonce.filter(|_| asked.echoes_nonce);
+            let held = self.held(&asked, now).filter(|held| nonce.is_none() && self.is_fresh(held, &asked, now));
+            if held.is_some() {
+                return Ok(self.give(held, Outcome::Busy)); // signed for somebody else in the meantime
+            }
+            let answer = self.sign_now(&request, &asked, nonce, now)?;
+            if nonce.is_some() {
+                return Ok(Outcome::Once(answer.response));
+            }
+            if let (Some(key), [decision]) = (asked.key, asked.decisions.as_slice()) {
+                let settings = asked.issuer.view().settings.clone();
+                self.cache.insert(key, Cached { answer: answer.clone(), decision: *decision, settings });
+            }
+            Ok(Outcome::Shared(answer))
+        });
+        signed.unwrap_or_else(Outcome::Refused)
     }
 
     fn sign_now(
         &self,
         request: &Request<'_>,
-        issuer: &Issuer,
-        decisions: &[Decision],
+        asked: &Asked,
         nonce: Option<&[u8]>,
         now: Timestamp,
     ) -> Result<SignedAnswer, ErrorStatus> {
+        let Asked { issuer, decisions, .. } = asked;
         let view = issuer.view();
         let later = ErrorStatus::TryLater;
         let (Some(signer), Some(algorithm)) = (&view.signer, request.first.hash) else { return Err(later) };
@@ -373,15 +450,4 @@ impl Shared {
             status: decisions.first().map_or(CertStatus::Unknown, |decision| decision.status),
         })
     }
-}
-
-/// Only answers about one certificate are kept: those about several are too many and too rare.
-fn cache_key(request: &Request<'_>, issuer: &Issuer) -> Option<CacheKey> {
-    let nonce = issuer.slot().live().policy.echoes_nonce_of(request);
-    let algorithm = request.first.hash?;
-    (request.count == 1 && !nonce).then(|| CacheKey {
-        issuer: issuer.slot().id().clone(),
-        algorithm,
-        serial: request.first.serial,
-    })
 }

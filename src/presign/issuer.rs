@@ -14,6 +14,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+/// The number of the next issuer.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
 /// How an issuer's responses are made.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct IssuerSettings {
@@ -146,6 +149,7 @@ pub struct Issuer {
     slot: Arc<IssuerSlot>,
     certificate: Certificate,
     key_id: [u8; 32],
+    number: u64,
     view: ArcSwap<View>,
     sequence: AtomicU64,
     removed: AtomicBool,
@@ -170,6 +174,7 @@ impl Issuer {
             slot,
             certificate,
             key_id,
+            number: NEXT.fetch_add(1, Ordering::Relaxed),
             view: ArcSwap::from_pointee(view),
             sequence: AtomicU64::new(1),
             removed: AtomicBool::new(false),
@@ -194,6 +199,11 @@ impl Issuer {
     /// SHA-256 of its SubjectPublicKeyInfo and its id.
     pub fn key_id(&self) -> &[u8; 32] {
         &self.key_id
+    }
+
+    /// What no other issuer of this process has, one of the same id before or after it included: a CA may be re-keyed.
+    pub(super) fn number(&self) -> u64 {
+        self.number
     }
 
     /// Settings, signer and statuses of this moment.

@@ -10,6 +10,7 @@ pub mod schedule;
 mod sign;
 mod table;
 mod urgent;
+mod waiting;
 mod warm;
 mod work;
 

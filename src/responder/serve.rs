@@ -29,8 +29,8 @@ impl Source for Inner {
 
 impl OnDemand for Inner {
     fn sign(&self, request: Bytes, now: Timestamp) -> Pin<Box<dyn Future<Output = Live> + Send>> {
-        // A nonce that the budget has no room for is left out rather than the answer (RFC 9919 §3.2.1): what lies ready
-        // without one is better than tryLater.
+        // A nonce that cannot be signed for now, be it that the budget has no room for it, is left out rather than the answer
+        // (RFC 9919 §3.2.1): what lies ready without one is better than an error.
         let without_nonce =
             Request::parse(&request).ok().filter(|parsed| parsed.nonce.is_some()).and_then(|mut parsed| {
                 parsed.nonce = None;
@@ -54,6 +54,9 @@ impl OnDemand for Inner {
                     },
                 ),
                 Outcome::Once(response) => Live::NotCacheable(response),
+                Outcome::Refused(status @ (ErrorStatus::TryLater | ErrorStatus::InternalError)) => {
+                    without_nonce.unwrap_or(Live::Refused(status))
+                }
                 Outcome::Refused(status) => Live::Refused(status),
                 Outcome::Busy => without_nonce.unwrap_or(Live::Refused(ErrorStatus::TryLater)),
             }

@@ -1,0 +1,268 @@
+//! Signing on demand: what is kept, for whom, what it costs, and what is given when nothing can be signed.
+
+mod common;
+
+use common::site::basic;
+use common::{DAY, Lab, eventually, long_serial, request, revoked};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::Duration;
+use stillgood::ocsp::{CertStatus, ErrorStatus, HashAlgorithm, Profile, SignatureAlgorithm};
+use stillgood::presign::{
+    ActiveSigner, Demand, DemandSettings, Issuer, IssuerSettings, Outcome, PresignSettings, Presigner, SignedAnswer,
+    Table, Unlisted, View,
+};
+use stillgood::signer::{KeyKind, SignError, Signer};
+use stillgood::store::{Routes, Store};
+use stillgood::time::{Clock, ManualClock, SystemClock, Timestamp};
+
+const LIMIT: Duration = Duration::from_secs(60);
+const SHA1: HashAlgorithm = HashAlgorithm::Sha1;
+const LATER: Outcome = Outcome::Refused(ErrorStatus::TryLater);
+
+/// Signs while it is open; fails or waits while it is not.
+struct Gate {
+    key: Arc<dyn Signer>,
+    state: Mutex<State>,
+    turn: Condvar,
+    waiting: AtomicUsize,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum State {
+    Open,
+    Shut,
+    Broken,
+}
+
+impl Gate {
+    fn set(&self, state: State) {
+        *self.state.lock().unwrap() = state;
+        self.turn.notify_all();
+    }
+}
+
+impl Signer for Gate {
+    fn algorithm(&self) -> SignatureAlgorithm {
+        self.key.algorithm()
+    }
+
+    fn public_key_bits(&self) -> &[u8] {
+        self.key.public_key_bits()
+    }
+
+    fn sign_raw(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), SignError> {
+        let mut state = self.state.lock().unwrap();
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        while *state == State::Shut {
+            state = self.turn.wait(state).unwrap();
+        }
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
+        let is_broken = *state == State::Broken;
+        drop(state);
+        assert!(!is_broken, "a signer that panics");
+        self.key.sign_raw(message, out)
+    }
+}
+
+struct Bench {
+    lab: Lab,
+    clock: Arc<ManualClock>,
+    store: Arc<Store>,
+    issuer: Arc<Issuer>,
+    gate: Arc<Gate>,
+    demand: Demand,
+}
+
+/// Of an issuer of which only the revoked certificates are known.
+fn bench_of(lab: Lab, settings: IssuerSettings, demand: DemandSettings) -> Bench {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let store = Arc::new(Store::default());
+    let demand = Demand::start(demand, store.clone(), clock.clone());
+    let gate = Gate {
+        key: lab.signer_key.clone(),
+        state: Mutex::new(State::Open),
+        turn: Condvar::new(),
+        waiting: AtomicUsize::new(0),
+    };
+    let issuer = lab.issuer("ca", settings);
+    let bench = Bench { lab, clock, store, issuer, gate: Arc::new(gate), demand };
+    bench.route(&bench.issuer);
+    bench.sign_with(Some(&bench.gate));
+    bench.revoke(&[]);
+    bench
+}
+
+fn bench(demand: DemandSettings) -> Bench {
+    bench_of(Lab::new("Demand"), IssuerSettings::default(), demand)
+}
+
+/// So many signatures for as long as a test lasts.
+fn budget(rate: u32) -> DemandSettings {
+    DemandSettings { rate, per: 3650 * DAY, ..DemandSettings::default() }
+}
+
+impl Bench {
+    fn route(&self, issuer: &Arc<Issuer>) {
+        self.store.set_routes(Routes::new(vec![issuer.slot().clone()]));
+        self.demand.set_issuers([issuer.clone()]);
+    }
+
+    fn sign_with(&self, gate: Option<&Arc<Gate>>) {
+        let signer = gate.map(|gate| Arc::new(ActiveSigner::new(gate.clone(), self.lab.signer.clone(), &self.lab.ca)));
+        self.issuer.update(|view| View { signer: signer.clone(), ..view.clone() });
+    }
+
+    fn revoke(&self, serials: &[u64]) {
+        set_crl(&self.issuer, serials);
+    }
+
+    fn start_asking(&self, n: u64, nonce: Option<&[u8]>) -> impl Future<Output = Outcome> + Send + 'static {
+        self.demand.answer(request(&self.lab.hashes(SHA1), &[long_serial(n)], nonce).into())
+    }
+
+    fn ask(&self, n: u64) -> Outcome {
+        run(self.start_asking(n, None))
+    }
+
+    fn good(&self, n: u64) -> SignedAnswer {
+        match self.ask(n) {
+            Outcome::Shared(answer) if answer.status == CertStatus::Good => answer,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn set_crl(issuer: &Issuer, serials: &[u64]) {
+    let entries: Vec<_> =
+        serials.iter().map(|n| (long_serial(*n), revoked(Timestamp::from_unix(1_700_000_000)))).collect();
+    let unlisted = Unlisted::Good { from: Timestamp::MIN, until: Timestamp::MAX };
+    let table = Arc::new(Table::build(&entries, 0, unlisted).unwrap());
+    issuer.update(|view| View { table: Some(table.clone()), ..view.clone() });
+}
+
+/// On a runtime that has no timer.
+fn run<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap().block_on(future)
+}
+
+fn secs(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+#[test]
+fn a_re_keyed_ca_is_not_given_the_answers_of_its_former_key() {
+    let b = bench(budget(10));
+    let before = b.good(5);
+    let lab = Lab::new("Demand"); // the same name and id, another key
+    let issuer = lab.issuer("ca", IssuerSettings::default());
+    issuer.update(|view| View { signer: Some(lab.active_signer()), ..view.clone() });
+    set_crl(&issuer, &[]);
+    b.route(&issuer);
+    let asked = |lab: &Lab| run(b.demand.answer(request(&lab.hashes(SHA1), &[long_serial(5)], None).into()));
+    let Outcome::Shared(after) = asked(&lab) else { panic!("not answered") };
+    assert_ne!(after.response, before.response);
+    let id = &basic(&after.response).tbs_response_data.responses[0].cert_id;
+    assert_eq!(id.issuer_key_hash.as_bytes(), lab.hashes(SHA1).key.as_bytes());
+    assert_eq!(asked(&b.lab), Outcome::Refused(ErrorStatus::Unauthorized), "the former key is nobody's here");
+}
+
+#[test]
+fn until_it_runs_out_an_answer_is_given_when_the_budget_is_spent() {
+    let b = bench(budget(1));
+    let first = b.good(5);
+    assert_eq!(b.ask(6), Outcome::Busy);
+    b.clock.set(first.refresh_at.plus(secs(60)));
+    assert_eq!(b.good(5), first);
+    assert_eq!((b.demand.stats().shed, b.demand.stats().cached), (2, 1));
+    b.clock.set(first.next_update.minus(secs(1)));
+    assert_eq!(b.good(5), first);
+    b.revoke(&[5]);
+    assert_eq!(b.ask(5), Outcome::Busy, "it says what the sources no longer say");
+    b.revoke(&[]);
+    b.issuer.update(|view| {
+        let settings = IssuerSettings { profile: Profile::Cabf, ..(*view.settings).clone() };
+        View { settings: Arc::new(settings), ..view.clone() }
+    });
+    assert_eq!(b.ask(5), Outcome::Busy, "it was made under another rule book");
+    b.issuer.update(|view| View { settings: Arc::new(IssuerSettings::default()), ..view.clone() });
+    assert_eq!(b.good(5), first);
+    b.clock.set(first.next_update);
+    assert_eq!(b.ask(5), Outcome::Busy);
+}
+
+#[test]
+fn until_it_runs_out_an_answer_is_given_when_nothing_can_be_signed() {
+    let lab = Lab::with("Spent", KeyKind::EcdsaP256, SystemClock.now(), 2 * DAY);
+    let spent = bench_of(lab, IssuerSettings::default(), budget(100));
+    let first = spent.good(5);
+    assert_eq!(first.next_update, spent.lab.signer.not_after());
+    spent.clock.set(first.next_update.minus(secs(30)));
+    assert_eq!(spent.ask(6), LATER, "nothing is signed that runs out at once");
+    assert_eq!(spent.good(5), first);
+
+    let b = bench(budget(100));
+    let first = b.good(5);
+    b.clock.set(first.refresh_at.plus(secs(60)));
+    b.sign_with(None);
+    assert_eq!((b.ask(6), b.good(5)), (LATER, first.clone()));
+    b.sign_with(Some(&b.gate));
+    b.gate.set(State::Broken);
+    assert_eq!((b.ask(6), b.good(5)), (Outcome::Refused(ErrorStatus::InternalError), first.clone()));
+    b.gate.set(State::Open);
+    assert_ne!(b.good(5), first, "signed again as soon as it can be");
+}
+
+#[test]
+fn those_who_ask_for_the_same_wait_for_one_signature_and_cost_one_of_the_budget() {
+    let b = bench(budget(1));
+    b.gate.set(State::Shut);
+    let asking: Vec<_> = (0..16).map(|_| b.start_asking(5, None)).collect();
+    eventually(LIMIT, "signing", || b.gate.waiting.load(Ordering::SeqCst) == 1);
+    b.gate.set(State::Open);
+    for asked in asking {
+        assert!(matches!(run(asked), Outcome::Shared(_)));
+    }
+    assert_eq!((b.demand.stats().signed, b.demand.stats().shed, b.demand.stats().waiting), (1, 0, 0));
+}
+
+#[test]
+fn no_more_wait_than_may() {
+    let b = bench(DemandSettings { queue: 4, timeout: LIMIT, ..budget(100) });
+    b.gate.set(State::Shut);
+    let asking: Vec<_> = [1, 1, 2, 3].map(|n| b.start_asking(n, None)).into();
+    assert_eq!((b.ask(1), b.ask(4)), (Outcome::Busy, Outcome::Busy));
+    assert_eq!(b.demand.stats().waiting, 4);
+    b.gate.set(State::Open);
+    asking.into_iter().for_each(|asked| assert!(matches!(run(asked), Outcome::Shared(_))));
+    b.good(4);
+}
+
+#[test]
+fn a_nonce_that_is_not_echoed_is_not_charged_for() {
+    let b = bench(budget(4));
+    for n in 0..4 {
+        assert!(matches!(run(b.start_asking(n, Some(&[7; 32]))), Outcome::Shared(_)), "{n}");
+        assert!(matches!(run(b.start_asking(n, Some(&[8; 32]))), Outcome::Shared(_)), "kept for everyone");
+    }
+    let echoing = IssuerSettings { answers_nonces: true, ..IssuerSettings::default() };
+    let b = bench_of(Lab::new("Echo"), echoing, budget(4));
+    let first = b.good(9);
+    let once = |n| run(b.start_asking(n, Some(&[7; 32])));
+    assert!(matches!((once(0), once(1)), (Outcome::Once(_), Outcome::Once(_))));
+    assert_eq!(once(2), Outcome::Busy, "half of four have been signed");
+    assert_eq!(once(9), Outcome::Shared(first), "rather without a nonce than not at all");
+}
+
+#[test]
+fn who_has_waited_for_too_long_is_answered_without_a_timer_of_the_runtime() {
+    let b = bench(DemandSettings { timeout: Duration::from_millis(500), ..budget(100) });
+    eventually(LIMIT, "signed in time", || matches!(b.ask(5), Outcome::Shared(_)));
+    let first = b.good(5);
+    b.clock.set(first.refresh_at.plus(secs(60)));
+    b.gate.set(State::Shut);
+    assert_eq!((b.ask(6), b.good(5)), (Outcome::Busy, first));
+    assert_eq!(b.demand.stats().waiting, 0);
+    b.gate.set(State::Open);
+    eventually(LIMIT, "signed for whoever asks next", || matches!(b.ask(6), Outcome::Shared(_)));
+}
