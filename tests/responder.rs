@@ -202,6 +202,50 @@ fn what_was_not_issued_is_answered_as_the_profile_says() {
 }
 
 #[test]
+fn an_answer_about_what_was_never_issued_is_kept_for_ten_minutes_at_most() {
+    let seconds = |t: &x509_ocsp::OcspGeneralizedTime| t.0.to_unix_duration().as_secs();
+    for (profile, unissued, validity) in [
+        (Profile::Rfc6960, Unissued::Unknown, 900),
+        (Profile::Rfc6960, Unissued::Revoked, 900),
+        (Profile::Cabf, Unissued::Unknown, 8 * 3600 - 1),
+    ] {
+        let settings = IssuerSettings { profile, unissued, ..IssuerSettings::default() };
+        let site = site(&["index"], settings, DemandSettings::default());
+        eventually(LIMIT, "served", || site.said(HashAlgorithm::Sha1, 5) == Said::Good);
+        // Alone, and with one that is known.
+        for serials in [vec![long_serial(4711)], vec![long_serial(5), long_serial(4711)]] {
+            let (head, der) = site.ask(HashAlgorithm::Sha1, &serials, None);
+            let (_, age) = head.split_once("max-age=").expect("it may be kept");
+            let age: u64 = age.split(|c: char| !c.is_ascii_digit()).next().unwrap().parse().unwrap();
+            assert!((500..=600).contains(&age), "{head}");
+            let field = |name: &str| {
+                let (_, value) = head.split_once(name).unwrap();
+                httpdate(value.lines().next().unwrap().trim())
+            };
+            assert!((500..=601).contains(&(field("expires:") - field("\ndate:"))), "{head}");
+            for single in &basic(&der).tbs_response_data.responses {
+                assert_eq!(seconds(single.next_update.as_ref().unwrap()) - seconds(&single.this_update), validity);
+            }
+        }
+        // Once it is issued nothing is left of it here.
+        let (head, _) = site.ask(HashAlgorithm::Sha256, &[long_serial(5)], None);
+        assert!(!head.contains("max-age=600"), "{head}");
+        write_index(site.dir.path(), 5000, &[3]);
+        eventually(LIMIT, "issued", || site.said(HashAlgorithm::Sha1, 4711) == Said::Good);
+    }
+}
+
+fn httpdate(text: &str) -> i64 {
+    // tue, 05 mar 2030 10:11:12 gmt
+    let mut words = text.split(' ').skip(1);
+    let mut next = || words.next().unwrap();
+    let (day, month, year, time) = (next(), next(), next(), next());
+    let month = "janfebmaraprmayjunjulaugsepoctnovdec".find(month).unwrap() / 3 + 1;
+    let digits = format!("{year}{month:02}{day}{}Z", time.replace(':', ""));
+    stillgood::time::parse_generalized(digits.as_bytes()).unwrap().unix()
+}
+
+#[test]
 fn until_its_sources_are_read_an_issuer_says_try_later_of_what_was_not_signed_before() {
     for source in ["crl", "index"] {
         let site = site(&[source], IssuerSettings::default(), DemandSettings::default());

@@ -12,6 +12,9 @@ pub(super) const REFRESH_GRACE: Duration = Duration::from_secs(300);
 /// Apple's client honours a max-age between these two alone.
 const APPLE_MIN: i64 = 3_600;
 const APPLE_MAX: i64 = 7 * 86_400;
+/// A certificate must be known within 15 minutes of its issuance (CA/B BR §4.9.9), whatever was said of it before; its source takes
+/// some of them.
+const PROVISIONAL_MAX: i64 = 600;
 /// The two lowercase digits of every octet.
 #[expect(clippy::indexing_slicing, reason = "the compiler computes it, and would say so")]
 const HEX: [[u8; 2]; 256] = {
@@ -31,7 +34,7 @@ pub(super) struct Caching {
     /// thisUpdate, as RFC 9919 §7.2 has it (§6 says producedAt; a pre-signed answer has them close). Not after now, which
     /// RFC 9110 §8.8.2.1 forbids.
     pub last_modified: Timestamp,
-    /// nextUpdate.
+    /// nextUpdate; of a provisional answer, when `max_age` ends.
     pub expires: Timestamp,
     /// Seconds.
     pub max_age: u32,
@@ -42,10 +45,12 @@ pub(super) struct Caching {
 impl Caching {
     /// `None` when the answer has run out, or says that it ends before it begins.
     pub(super) fn of(freshness: &Freshness, response: &[u8], now: Timestamp) -> Option<Self> {
+        let max_age = max_age(freshness, now)?;
+        let end = now.plus(Duration::from_secs(u64::from(max_age)));
         Some(Caching {
             last_modified: freshness.this_update.min(now),
-            expires: freshness.next_update,
-            max_age: max_age(freshness, now)?,
+            expires: if freshness.is_provisional { end } else { freshness.next_update },
+            max_age,
             etag: match &freshness.validator {
                 Some(validator) => etag(validator),
                 None => etag(HashAlgorithm::Sha256.digest(response).as_ref()),
@@ -55,12 +60,15 @@ impl Caching {
 }
 
 /// Until the planned refresh and a little more, at least an hour and at most a week, always less than what is left until
-/// nextUpdate. `None` when nothing is left.
+/// nextUpdate; of a provisional answer ten minutes. `None` when nothing is left.
 pub(super) fn max_age(freshness: &Freshness, now: Timestamp) -> Option<u32> {
     let validity = freshness.next_update.seconds_since(freshness.this_update);
     let left = freshness.next_update.seconds_since(now);
     if left <= 0 || validity <= 0 {
         return None;
+    }
+    if freshness.is_provisional {
+        return u32::try_from(PROVISIONAL_MAX.min(left - 1)).ok();
     }
     let grace = i64::try_from(REFRESH_GRACE.as_secs()).unwrap_or(0).min(validity / 20);
     let until_refresh = freshness.refresh_at.seconds_since(now).saturating_add(grace);
@@ -93,6 +101,7 @@ mod tests {
             next_update: at(next),
             refresh_at: at(refresh),
             status: StatusKind::Good,
+            is_provisional: false,
             validator: None,
         }
     }
@@ -110,6 +119,17 @@ mod tests {
         assert_eq!(age(-300, 600, 200), Some(599), "a short validity");
         assert_eq!(age(-300, 100, 86_400), Some(99), "a refresh planned too late");
         assert_eq!(age(-300, 1, -1), Some(0));
+    }
+
+    #[test]
+    fn an_answer_about_what_was_never_issued_is_kept_for_ten_minutes_at_most() {
+        let now = Timestamp::from_unix(NOW);
+        let long = Freshness { is_provisional: true, ..freshness(-300, 8 * 3_600, 4 * 3_600) };
+        let caching = Caching::of(&long, b"abc", now).unwrap();
+        assert_eq!((caching.max_age, caching.expires), (600, now.plus(Duration::from_secs(600))));
+        let short = Freshness { is_provisional: true, ..freshness(-300, 400, 200) };
+        assert_eq!(max_age(&short, now), Some(399));
+        assert_eq!(max_age(&Freshness { is_provisional: true, ..freshness(-300, 0, 200) }, now), None);
     }
 
     #[test]

@@ -39,6 +39,8 @@ pub struct Freshness {
     pub refresh_at: Timestamp,
     /// What the answer says; counted.
     pub status: StatusKind,
+    /// It speaks of a certificate that was never issued, and is wrong as soon as it is: caches keep it for ten minutes at most.
+    pub is_provisional: bool,
     /// 32 octets that an answer of other octets never has; becomes the ETag. `None`: the SHA-256 of the answer, as RFC 9919 §7.2
     /// recommends, which takes a tenth of the CPU time of a request to compute.
     pub validator: Option<[u8; 32]>,

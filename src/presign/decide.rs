@@ -19,6 +19,11 @@ pub(super) struct Decision {
 }
 
 impl Decision {
+    /// Whether it is wrong as soon as the certificate is issued: what is good then was good before.
+    pub(super) fn is_provisional(&self) -> bool {
+        !self.known && self.status != CertStatus::Good
+    }
+
     /// The event it reports, for the dates.
     pub(super) fn event(&self) -> Timestamp {
         match self.status {

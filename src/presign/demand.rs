@@ -86,6 +86,8 @@ pub struct SignedAnswer {
     pub refresh_at: Timestamp,
     /// What it says of the (first) certificate.
     pub status: CertStatus,
+    /// It speaks of a certificate that was never issued, and is wrong as soon as it is: nobody should keep it for long.
+    pub is_provisional: bool,
 }
 
 /// Counters of on-demand signing.
@@ -410,7 +412,9 @@ impl Shared {
         let view = issuer.view();
         let later = ErrorStatus::TryLater;
         let (Some(signer), Some(algorithm)) = (&view.signer, request.first.hash) else { return Err(later) };
+        let is_provisional = decisions.iter().any(Decision::is_provisional);
         let cadence = view.settings.cadence();
+        let cadence = if is_provisional { cadence.provisional() } else { cadence };
         let newest = decisions.iter().map(Decision::event).max().unwrap_or(Timestamp::EPOCH);
         let dates = cadence.dates(now, signer.life(), newest).map_err(|_| later)?;
         let template = template(issuer, &view, signer, algorithm, &dates);
@@ -446,8 +450,13 @@ impl Shared {
             response: Bytes::from(response),
             this_update: dates.this_update,
             next_update: dates.next_update,
-            refresh_at: cadence.due(&dates, place),
+            refresh_at: if is_provisional {
+                now.plus(dates.next_update.since(now) / 2)
+            } else {
+                cadence.due(&dates, place)
+            },
             status: decisions.first().map_or(CertStatus::Unknown, |decision| decision.status),
+            is_provisional,
         })
     }
 }

@@ -8,6 +8,9 @@ use std::time::Duration;
 pub const MIN_USEFUL: Duration = Duration::from_secs(60);
 /// CA/B BR §4.9.9: a validity interval is at least eight hours.
 pub const CABF_MIN_VALIDITY: Duration = Duration::from_secs(8 * 3600);
+/// How long an answer about a certificate that was never issued holds from its signing, where the profile allows so little. A
+/// certificate must be known within 15 minutes of its issuance (CA/B BR §4.9.9), and its source takes some of them.
+pub const PROVISIONAL: Duration = Duration::from_secs(10 * 60);
 
 /// How an issuer's responses are dated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +79,13 @@ impl Cadence {
         Ok(Dates { this_update, next_update, produced_at: now })
     }
 
+    /// The same for answers that hold for [`PROVISIONAL`] only.
+    #[must_use]
+    pub fn provisional(self) -> Self {
+        let short = self.backdate.saturating_add(PROVISIONAL).saturating_add(Duration::from_secs(1));
+        Cadence { validity: short.max(self.least_validity).min(self.validity), ..self }
+    }
+
     /// The time between two signings of the same slice: the refresh less the back-dating, so that it is counted from
     /// thisUpdate.
     pub fn period(&self) -> Duration {
@@ -130,6 +140,17 @@ mod tests {
         assert_eq!(d.this_update, t(1_000_000 - 300));
         assert_eq!(d.next_update.seconds_since(d.this_update), 96 * 3600 - 1);
         assert_eq!(d.produced_at, t(1_000_000));
+    }
+
+    #[test]
+    fn an_answer_about_what_was_never_issued_holds_for_ten_minutes_or_as_briefly_as_the_profile_allows() {
+        let life = (t(0), t(i64::from(i32::MAX)));
+        let short = Cadence { least_validity: Duration::ZERO, ..cadence(96, 24) }.provisional();
+        assert_eq!(short.dates(t(1_000_000), life, t(0)).unwrap().next_update, t(1_000_600));
+        let cabf = cadence(96, 24).provisional().dates(t(1_000_000), life, t(0)).unwrap();
+        assert_eq!(cabf.next_update.seconds_since(cabf.this_update) + 1, 8 * 3600, "BR §4.9.9");
+        let configured = Cadence { validity: Duration::from_secs(400), ..short };
+        assert_eq!(configured.provisional().validity, configured.validity, "never longer than it was");
     }
 
     #[test]

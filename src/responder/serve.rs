@@ -18,6 +18,7 @@ impl Source for Inner {
                 next_update,
                 refresh_at,
                 status: kind(status),
+                is_provisional: false,
                 validator: Some(validator),
             }),
             // RFC 9919 §3.2.3: no authoritative record.
@@ -50,6 +51,7 @@ impl OnDemand for Inner {
                         next_update: answer.next_update,
                         refresh_at: answer.refresh_at,
                         status: kind(answer.status),
+                        is_provisional: answer.is_provisional,
                         validator: None,
                     },
                 ),

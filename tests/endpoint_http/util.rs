@@ -40,6 +40,7 @@ fn freshness(status: StatusKind) -> Freshness {
         next_update: NOW.plus(Duration::from_secs(4 * 86_400)),
         refresh_at: NOW.plus(Duration::from_secs(86_400)),
         status,
+        is_provisional: false,
         validator: None,
     }
 }
