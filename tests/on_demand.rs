@@ -266,3 +266,27 @@ fn who_has_waited_for_too_long_is_answered_without_a_timer_of_the_runtime() {
     b.gate.set(State::Open);
     eventually(LIMIT, "signed for whoever asks next", || matches!(b.ask(6), Outcome::Shared(_)));
 }
+
+#[test]
+fn a_certificate_that_comes_off_a_crl_is_not_answered_as_of_an_earlier_time() {
+    let b = bench(budget(10));
+    let presigner =
+        Presigner::start(&PresignSettings { workers: 1, background_nice: 0, segments: None }, b.clock.clone());
+    presigner.add(&b.issuer);
+    let now = b.clock.now();
+    let crl = |entries: &[_]| {
+        let unlisted = Unlisted::Good { from: Timestamp::MIN, until: Timestamp::MAX };
+        presigner.set_table(&b.issuer, Table::build(entries, 0, unlisted).unwrap());
+        eventually(LIMIT, "signed", || {
+            let live = b.issuer.slot().live();
+            let wave = live.wave(SHA1).unwrap();
+            let held = b.issuer.view().table.as_ref().unwrap().slice(0).unwrap().region().to_vec();
+            wave.is_complete() && *wave.slices()[0].as_ref().unwrap().keys().region() == held
+        });
+    };
+    crl(&[(long_serial(5), revoked(now))]);
+    assert_eq!(b.issuer.slot().live().wave(SHA1).unwrap().this_update(&long_serial(5)), Some(now));
+    b.clock.set(now.plus(secs(10)));
+    crl(&[]);
+    assert!(b.good(5).this_update >= now, "no earlier than the revocation that it takes back");
+}

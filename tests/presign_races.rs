@@ -232,6 +232,30 @@ fn a_slice_that_became_due_twice_is_signed_once() {
 }
 
 #[test]
+fn what_comes_off_hold_is_not_answered_as_of_an_earlier_time() {
+    let b = bench(1, None);
+    b.presigner.set_signer(&b.issuer, Some(b.lab.active_signer()));
+    b.table(3, &[]);
+    b.settle();
+    let this_update =
+        || b.issuer.slot().live().wave(HashAlgorithm::Sha1).unwrap().this_update(&long_serial(1)).unwrap();
+    let now = b.clock.now();
+    let on_hold: Vec<_> =
+        (0..3).map(|n| (long_serial(n), if n == 1 { revoked(now) } else { CertStatus::Good })).collect();
+    b.presigner.set_table(&b.issuer, Table::build(&on_hold, 0, Unlisted::NotIssued).unwrap());
+    eventually(LIMIT, "revoked", || b.status(1) == Some(revoked(now)));
+    b.settle();
+    assert_eq!(this_update(), now);
+    for (later, n) in [(10, 3), (20, 6)] {
+        b.clock.set(now.plus(Duration::from_secs(later)));
+        b.table_of(n, &[], 0); // of so few the slice is signed again too, as a whole
+        eventually(LIMIT, "off hold", || b.status(1) == Some(CertStatus::Good) && b.status(n - 1).is_some());
+        b.settle();
+        assert!(this_update() >= now, "{later} seconds later");
+    }
+}
+
+#[test]
 fn a_slice_is_signed_by_one_thread_at_a_time() {
     let b = bench(3, None);
     let gate = Gate::new(&b.lab);

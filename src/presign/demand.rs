@@ -416,6 +416,11 @@ impl Shared {
         let cadence = view.settings.cadence();
         let cadence = if is_provisional { cadence.provisional() } else { cadence };
         let newest = decisions.iter().map(Decision::event).max().unwrap_or(Timestamp::EPOCH);
+        let before = asked.key.and_then(|key| self.cache.get(&key)).map(|held| held.answer.this_update);
+        let live = issuer.slot().live();
+        let wave = live.wave(algorithm);
+        let served = request.cert_ids().filter_map(|id| wave?.this_update(&id.serial)).chain(before);
+        let newest = served.filter(|at| *at <= now).chain([newest]).max().unwrap_or(newest);
         let dates = cadence.dates(now, signer.life(), newest).map_err(|_| later)?;
         let template = template(issuer, &view, signer, algorithm, &dates);
         let ids: Vec<_> = request.cert_ids().collect();

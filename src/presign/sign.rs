@@ -52,7 +52,8 @@ pub fn segment(
 ) -> Result<Segment, SignFault> {
     let signer = view.signer.as_deref().ok_or(SignFault::NoSigner)?;
     let cadence = view.settings.cadence();
-    let dates = cadence.dates(now, signer.life(), newest_event(&keys, now))?;
+    let newest = newest_event(&keys, now).max(newest_served(issuer, algorithm, part, &keys, now));
+    let dates = cadence.dates(now, signer.life(), newest)?;
     let template = template(issuer, view, signer, algorithm, &dates);
     let mut signatures = Vec::with_capacity(keys.len() * signer.key().algorithm().raw_len());
     let mut tbs = Vec::with_capacity(512);
@@ -143,6 +144,25 @@ fn newest_event(keys: &Keys, now: Timestamp) -> Timestamp {
         _ => None,
     });
     if keys.revoked() == 0 { Timestamp::EPOCH } else { revoked.max().unwrap_or(Timestamp::EPOCH) }
+}
+
+/// The newest thisUpdate of what is served by now, as long as it is not in the future: who sees a certificate come off hold must
+/// not be given an answer that claims to be older than the one before it.
+fn newest_served(issuer: &Issuer, algorithm: HashAlgorithm, part: Part, keys: &Keys, now: Timestamp) -> Timestamp {
+    let live = issuer.slot().live();
+    let Some(wave) = live.wave(algorithm) else { return Timestamp::EPOCH };
+    let date = |segment: &Segment| segment.template().spec().this_update;
+    let served = |serial: &Serial| wave.find(serial, hash(serial)).map(|(segment, _)| date(segment));
+    let past = |at: &Timestamp| *at <= now;
+    let newest = match part {
+        Part::Overlay => keys.iter().filter_map(|(serial, _)| served(&serial)).filter(past).max(),
+        Part::Slice { bits, index } => {
+            let slice = wave.slices().get(index as usize).filter(|_| bits == wave.bits()).and_then(Option::as_ref);
+            let overlaid = wave.overlay().filter(|(serial, _)| Part::slice_of(hash(serial), bits) == index as usize);
+            overlaid.map(|(_, segment)| date(segment)).chain(slice.map(|slice| date(slice))).filter(past).max()
+        }
+    };
+    newest.unwrap_or(Timestamp::EPOCH)
 }
 
 /// A slice's stable place in the refresh period.

@@ -82,6 +82,14 @@ impl Wave {
         }
     }
 
+    /// The newest thisUpdate of what is served for a serial and of the slice it belongs to: no longer listed, it may have been
+    /// served until that slice was signed.
+    pub fn this_update(&self, serial: &Serial) -> Option<Timestamp> {
+        let h = hash(serial);
+        let slice = self.slices.get(self.slice_of(h)).and_then(Option::as_ref).map(|slice| slice.dates().0);
+        self.find(serial, h).map(|(segment, _)| segment.dates().0).max(slice)
+    }
+
     /// The status that is being served for a serial.
     pub fn status(&self, serial: &Serial) -> Option<CertStatus> {
         self.find(serial, hash(serial)).map(|(_, hit)| hit.status)
