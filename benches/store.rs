@@ -218,7 +218,13 @@ fn difference(c: &mut Criterion) {
     let mut new: Vec<StatusEntry> = old.iter().map(|(serial, status)| StatusEntry::new(*serial, *status)).collect();
     new[500_001] = StatusEntry::new(old[500_001].0, revoked(now));
     new.sort_by_key(|entry| entry.serial);
-    let set = StatusSet { entries: new, withheld: Vec::new(), knows_issued: true, sources: Vec::new() };
+    let set = StatusSet {
+        entries: new,
+        withheld: Vec::new(),
+        knows_issued: true,
+        crls_are_complete: false,
+        sources: Vec::new(),
+    };
     let mut group = c.benchmark_group("a revocation among a million");
     group.sample_size(10);
     group.bench_function("table", |b| b.iter(|| Table::of(black_box(&set), Some(wave.bits()), Profile::Rfc9919)));

@@ -8,7 +8,7 @@ use stillgood::ocsp::{Reason, Serial};
 use stillgood::signer::slots::Slots;
 use stillgood::signer::{KeyKind, SigningKey};
 use stillgood::time::{Clock, SystemClock, Timestamp};
-use stillgood::x509::issue::{Attribute, CertificateSpec, CrlEntry, CrlSpec, name, ocsp_signer_request};
+use stillgood::x509::issue::{Attribute, CertificateSpec, CrlEntry, CrlSpec, ExtensionSpec, name, ocsp_signer_request};
 use stillgood::x509::{Certificate, pem};
 
 const INDEX: &str = "V\t20991231235959Z\t\t1A2B\tunknown\t/CN=a\n\
@@ -63,6 +63,19 @@ impl Place {
                 reason: Some(Reason::Superseded),
             }],
             extensions: vec![CrlSpec::number(1)],
+        };
+        self.write("ca.crl", spec.sign(&self.ca_key).unwrap());
+    }
+
+    /// What public CAs publish: a full list that names where it is to be had.
+    fn limited_crl(&self) {
+        let scope = ExtensionSpec::new(&[0x55, 0x1d, 0x1c], true, vec![0x30, 3, 0x81, 1, 0xff]);
+        let spec = CrlSpec {
+            issuer: self.ca.subject_der().to_vec(),
+            this_update: days(self.now, -1),
+            next_update: Some(days(self.now, 7)),
+            entries: vec![],
+            extensions: vec![CrlSpec::number(1), scope],
         };
         self.write("ca.crl", spec.sign(&self.ca_key).unwrap());
     }
@@ -169,6 +182,25 @@ fn a_signer_that_may_not_sign_is_a_fault_and_a_short_life_a_warning() {
     fs::set_permissions(place.path().join("ocsp.key"), Permissions::from_mode(0o644)).unwrap();
     let (code, _, err) = place.check(&[]);
     assert!(code == Some(1) && err.contains("run `chmod 600 ocsp.key`"), "{err}");
+}
+
+#[test]
+fn a_crl_that_does_not_cover_everything_is_named_with_what_to_write() {
+    let place = Place::new();
+    place.limited_crl();
+    let (code, _, err) = place.check(&[]);
+    assert!(code == Some(0) && !err.contains("crl_scope"), "the index lists what was issued: {err}");
+    let only = REGISTRY.replace(r#""index": "index.txt", "crl": "ca.crl""#, r#""crl": "ca.crl""#);
+    place.write("issuers.json", &only);
+    let (code, _, err) = place.check(&[]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(err.contains("warning: issuers.json:2:3: ca-1: the CRLs do not cover every certificate"), "{err}");
+    assert!(err.contains(r#"(ca.crl: onlyContainsUserCerts)"#), "{err}");
+    assert!(err.contains(r#"write "crl_scope": "complete" beside "crl""#), "{err}");
+    let told = only.replace(r#""crl": "ca.crl""#, r#""crl": "ca.crl", "crl_scope": "complete""#);
+    place.write("issuers.json", told);
+    let (code, _, err) = place.check(&[]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
 }
 
 #[test]

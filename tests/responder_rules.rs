@@ -2,8 +2,8 @@
 
 mod common;
 
-use common::site::{LIMIT, Said, basic, site, write_index};
-use common::{eventually, long_serial};
+use common::site::{LIMIT, Said, basic, site, write_crl, write_index, write_limited_crl};
+use common::{DAY, eventually, long_serial};
 use der07::Encode;
 use stillgood::ocsp::{HashAlgorithm, Profile};
 use stillgood::presign::{DemandSettings, IssuerSettings};
@@ -134,4 +134,31 @@ fn sources_that_a_record_names_anew_are_taken_over_however_few_they_list() {
     site.responder.set_issuers(vec![spec]);
     eventually(LIMIT, "the CRL's word", || site.said(SHA1, 9) == Said::Revoked && site.said(SHA1, 3) == Said::Good);
     assert_eq!(site.responder.reports()[0].status_fault, None);
+}
+
+#[test]
+fn a_crl_of_limited_scope_vouches_for_nobody_until_the_operator_says_that_it_is_all_there_is() {
+    let site = site(&["crl"], IssuerSettings::default(), DemandSettings::default());
+    eventually(LIMIT, "served", || site.said(SHA1, 77) == Said::Good);
+    // onlyContainsCACerts: of end entities it knows nothing, and its silence about one must not be read as good.
+    write_limited_crl(site.dir.path(), &site.lab, &[9, 10], DAY, &[0x82, 1, 0xff]);
+    eventually(LIMIT, "no longer good", || site.said(SHA1, 77) == Said::Error(3));
+    eventually(LIMIT, "its own revocations stand", || site.said(SHA1, 10) == Said::Revoked);
+    assert_eq!(site.said(HashAlgorithm::Sha256, 78), Said::Error(3));
+    eventually(LIMIT, "told", || {
+        site.responder.reports()[0].status_fault.as_ref().is_some_and(|fault| {
+            fault.contains("ca.crl: onlyContainsCACerts") && fault.contains(r#"write "crl_scope": "complete""#)
+        })
+    });
+
+    let path = |name: &str| site.dir.path().join(name);
+    let spec = stillgood::responder::IssuerSpec::from_files("ca", &path("ca.pem")).unwrap();
+    let spec = spec.with_signer(path("ocsp.pem"), path("ocsp.key")).with_crl(path("ca.crl"));
+    site.responder.set_issuers(vec![spec.clone().with_complete_crls()]);
+    eventually(LIMIT, "good by the operator's word", || site.said(SHA1, 77) == Said::Good);
+    assert_eq!(site.responder.reports()[0].status_fault, None);
+    site.responder.set_issuers(vec![spec]);
+    eventually(LIMIT, "and not without it", || site.said(SHA1, 77) == Said::Error(3));
+    write_crl(site.dir.path(), &site.lab, &[9, 10], DAY);
+    eventually(LIMIT, "good by a list without limits", || site.said(SHA1, 77) == Said::Good);
 }

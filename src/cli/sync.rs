@@ -63,6 +63,7 @@ fn spec(issuer: &Arc<Issuer>, slots: &Slots) -> IssuerSpec {
         settings: settings(&issuer.response),
         signer: Some(signer),
         sources: index.chain(crl).collect(),
+        crls_are_complete: issuer.status.crls_are_complete,
     }
 }
 

@@ -32,7 +32,7 @@ pub enum Unlisted {
         /// Not after.
         until: Timestamp,
     },
-    /// They cannot be relied on for it.
+    /// They cannot be relied on for it: a list is damaged, or together they do not cover every certificate.
     Nothing,
 }
 
@@ -45,7 +45,7 @@ pub enum Verdict {
     NotIssued,
     /// Not listed among the revoked, and that is all the sources know.
     NotRevoked,
-    /// Nothing can be said of it: its record is damaged, or the list of the revoked is out of date.
+    /// Nothing can be said of it: its record is damaged, or the list of the revoked is out of date or partial.
     Withheld,
 }
 
@@ -72,15 +72,10 @@ impl Table {
     /// Under `cabf` a reason that CA/B BR §7.2.2 and §4.9.13 do not permit (certificateHold, removeFromCRL, aACompromise) is left
     /// out of the answer; the revocation itself is not.
     pub fn of(set: &StatusSet, in_use: Option<u8>, profile: Profile) -> Result<Self, KeysError> {
-        let unlisted = if set.knows_issued {
-            Unlisted::NotIssued
-        } else if set.crls().next().is_none() || set.crls().any(|crl| crl.unattributed > 0) {
-            Unlisted::Nothing
-        } else {
-            Unlisted::Good {
-                from: set.crls().map(|crl| crl.this_update).max().unwrap_or(Timestamp::MAX),
-                until: set.crls().filter_map(|crl| crl.next_update).min().unwrap_or(Timestamp::MAX),
-            }
+        let unlisted = match set.good_within() {
+            _ if set.knows_issued => Unlisted::NotIssued,
+            Some((from, until)) => Unlisted::Good { from, until },
+            None => Unlisted::Nothing,
         };
         let bits = Table::bits_for(set.entries.len(), in_use);
         let entry = |n: usize| set.entries.get(n).map(|entry| (entry.serial, permitted(entry.status(), profile)));

@@ -140,6 +140,8 @@ pub struct StatusFiles {
     pub index: Vec<PathBuf>,
     /// CRLs, PEM or DER: they know what was revoked.
     pub crl: Vec<PathBuf>,
+    /// `"crl_scope": "complete"`: the CRLs cover every certificate together, whatever their issuingDistributionPoint says.
+    pub crls_are_complete: bool,
 }
 
 /// An issuer to sign and serve for.

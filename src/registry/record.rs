@@ -129,7 +129,13 @@ pub(super) fn read(node: &Node, file: &Path, rules: &RecordRules) -> Result<Reco
 fn status(s: &mut Section<'_>, base: &Base<'_>, needed: bool, out: &mut Collector) -> StatusFiles {
     let mut section = s.section("status", out);
     let mut read = |key| section.optional(key, out, |n| base.paths(n)).unwrap_or_default();
-    let files = StatusFiles { index: read("index"), crl: read("crl") };
+    let (index, crl) = (read("index"), read("crl"));
+    let scopes = [("stated", false), ("complete", true)];
+    let crls_are_complete = section.optional("crl_scope", out, |n| n.one_of(&scopes)).unwrap_or(false);
+    if section.has("crl_scope") && !section.has("crl") {
+        section.fault("crl_scope", "there is no \"crl\" beside it", out);
+    }
+    let files = StatusFiles { index, crl, crls_are_complete };
     if needed && !section.has("index") && !section.has("crl") {
         let text = format!(
             "{}.status names no source; write \"status\": {{ \"index\": \"index.txt\" }}, {{ \"crl\": \"ca.crl\" }} or both",

@@ -42,6 +42,8 @@ pub(super) struct Managed {
     sources: Vec<SourceSummary>,
     /// The record names other sources than those that were read: a difference is meant.
     has_new_sources: bool,
+    /// What its CRLs do not cover, where they are all there is.
+    scope_gap: Option<String>,
     refused_segments: Vec<String>,
     answer: Option<ReadBack>,
 }
@@ -104,6 +106,7 @@ impl Managed {
             signer_profile: None,
             sources: Vec::new(),
             has_new_sources: false,
+            scope_gap: None,
             refused_segments: refused.iter().map(ToString::to_string).collect(),
             answer: None,
             spec,
@@ -137,7 +140,8 @@ impl Managed {
     pub(super) fn change(&mut self, spec: IssuerSpec, presigner: &Presigner) {
         // The profile decides which reasons may be given, and what a signer must be.
         let same_profile = spec.settings.profile == self.spec.settings.profile;
-        if spec.sources != self.spec.sources || !same_profile {
+        let same_sources = spec.sources == self.spec.sources && spec.crls_are_complete == self.spec.crls_are_complete;
+        if !same_sources || !same_profile {
             self.status = Part::new(status_paths(&spec));
         }
         self.has_new_sources |= spec.sources != self.spec.sources;
@@ -283,6 +287,7 @@ impl Managed {
 
     fn read_status(&mut self, presigner: &Presigner, now: Timestamp) -> Result<(), String> {
         let set = status::load(&self.spec.certificate, &self.spec.sources, now).map_err(|error| error.to_string())?;
+        let set = StatusSet { crls_are_complete: self.spec.crls_are_complete, ..set };
         refuse_step_back(&self.sources, &set)?;
         let live = self.issuer.slot().live();
         let hashes = &self.spec.settings.certid_hashes;
@@ -310,6 +315,10 @@ impl Managed {
             );
         }
         self.has_new_sources = false;
+        self.scope_gap = set.scope_gap();
+        if let Some(gap) = &self.scope_gap {
+            tracing::warn!(issuer = self.spec.id, "{gap}");
+        }
         let (entries, revoked) = (table.len(), table.revoked());
         drop(set);
         let changed = presigner.set_table(&self.issuer, table);
@@ -343,7 +352,7 @@ impl Managed {
             signer: self.signer_report.clone(),
             signer_fault: self.signer.fault.clone(),
             sources: self.sources.clone(),
-            status_fault: self.status.fault.clone(),
+            status_fault: self.status.fault.clone().or_else(|| self.scope_gap.clone()),
             signing_fault: presigner.fault(&self.spec.id),
             answer_fault: self.answer.as_ref().and_then(|answer| answer.fault.clone()),
             refused_segments: self.refused_segments.clone(),

@@ -20,7 +20,8 @@ pub struct IssuerReport {
     pub signer_fault: Option<String>,
     /// Its sources, as they were last read.
     pub sources: Vec<SourceSummary>,
-    /// Why its sources were not taken over, if they were not; the previous statuses are used on.
+    /// Why its sources were not taken over, if they were not (the previous statuses are used on); or why nothing can be called
+    /// good by them.
     pub status_fault: Option<String>,
     /// Why the last signing failed, if it did.
     pub signing_fault: Option<String>,

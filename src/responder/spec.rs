@@ -21,6 +21,8 @@ pub struct IssuerSpec {
     pub signer: Option<SignerOrigin>,
     /// Where its statuses are.
     pub sources: Vec<Source>,
+    /// Its CRLs cover every certificate together, whatever their issuingDistributionPoint says. Counts where there is no index.
+    pub crls_are_complete: bool,
 }
 
 /// Where a signer is.
@@ -60,7 +62,14 @@ impl IssuerSpec {
     /// An issuer with default settings, without signer and sources yet.
     pub fn new(id: &str, certificate: Certificate) -> Self {
         let settings = IssuerSettings::default();
-        IssuerSpec { id: id.to_owned(), certificate, settings, signer: None, sources: Vec::new() }
+        IssuerSpec {
+            id: id.to_owned(),
+            certificate,
+            settings,
+            signer: None,
+            sources: Vec::new(),
+            crls_are_complete: false,
+        }
     }
 
     /// The same with its signer in these files.
@@ -90,6 +99,13 @@ impl IssuerSpec {
     #[must_use]
     pub fn with_crl(mut self, path: impl Into<PathBuf>) -> Self {
         self.sources.push(Source::Crl(path.into()));
+        self
+    }
+
+    /// The same with its CRLs taken for all that its CA has, whatever they say of their scope.
+    #[must_use]
+    pub fn with_complete_crls(mut self) -> Self {
+        self.crls_are_complete = true;
         self
     }
 

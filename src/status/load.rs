@@ -28,7 +28,7 @@ const MAX_RESERVED: usize = 32 << 20;
 pub enum Source {
     /// OpenSSL's `index.txt`: knows every certificate that was issued.
     Index(PathBuf),
-    /// A complete CRL in PEM or DER: knows what was revoked.
+    /// A CRL in PEM or DER, not a delta: knows what was revoked.
     Crl(PathBuf),
 }
 
@@ -64,6 +64,8 @@ pub struct StatusSet {
     pub withheld: Vec<Serial>,
     /// An index is among the sources: what is not in `entries` was not issued.
     pub knows_issued: bool,
+    /// Somebody who knows the CA says that its CRLs here cover every certificate together, whatever they say of themselves.
+    pub crls_are_complete: bool,
     /// What was read, in the order of the sources.
     pub sources: Vec<SourceReport>,
 }
@@ -206,7 +208,7 @@ pub fn load(issuer: &Certificate, sources: &[Source], now: Timestamp) -> Result<
     let withheld = settle(&mut entries);
     entries.shrink_to_fit();
     let knows_issued = sources.iter().any(|s| matches!(s, Source::Index(_)));
-    Ok(StatusSet { entries, withheld, knows_issued, sources: reports })
+    Ok(StatusSet { entries, withheld, knows_issued, crls_are_complete: false, sources: reports })
 }
 
 impl StatusSet {
@@ -223,14 +225,42 @@ impl StatusSet {
     /// Whether "good" may be signed at `now`.
     ///
     /// With an index: yes. It lists what was issued and has no end date, so a good answer rests on it, and an expired CRL
-    /// beside it takes nothing away.
-    /// With CRLs only: if there is one at least, every one of them is current (thisUpdate ≤ now ≤ nextUpdate, or
-    /// without nextUpdate), and none has an entry of which it cannot be told whom it revokes. "Good" then rests on
-    /// a certificate's absence, which an expired or damaged list does not prove. Revoked may be said always.
+    /// beside it takes nothing away. With CRLs only: within [`StatusSet::good_within`]. Revoked may be said always.
     pub fn may_say_good(&self, now: Timestamp) -> bool {
-        let mut crls = self.crls().peekable();
-        self.knows_issued
-            || crls.peek().is_some() && crls.all(|c| c.unattributed == 0 && c.freshness(now) == Freshness::Current)
+        self.knows_issued || self.good_within().is_some_and(|(from, until)| (from..=until).contains(&now))
+    }
+
+    /// From when until when, both included, CRLs alone let a serial be called good that none of them lists: while every one
+    /// of them is current (thisUpdate ≤ now ≤ nextUpdate, or without nextUpdate).
+    ///
+    /// Never, if there is none, if one has an entry of which it cannot be told whom it revokes, or if together they do not
+    /// cover every certificate ([`StatusSet::scope_gap`]). "Good" then rests on a certificate's absence, which an expired,
+    /// damaged or partial list does not prove.
+    pub fn good_within(&self) -> Option<(Timestamp, Timestamp)> {
+        if self.crls().any(|crl| crl.unattributed > 0) || !self.covers_everything() {
+            return None;
+        }
+        let from = self.crls().map(|crl| crl.this_update).max()?;
+        Some((from, self.crls().filter_map(|crl| crl.next_update).min().unwrap_or(Timestamp::MAX)))
+    }
+
+    fn covers_everything(&self) -> bool {
+        self.crls_are_complete || CrlScope::cover_everything(self.crls().map(|crl| crl.scope))
+    }
+
+    /// Where CRLs are all there is and do not cover every certificate by their own words: which, and what to do.
+    pub fn scope_gap(&self) -> Option<String> {
+        if self.knows_issued || self.sources.is_empty() || self.covers_everything() {
+            return None;
+        }
+        let limited = self.sources.iter().filter_map(|source| match &source.facts {
+            SourceFacts::Crl(facts) => Some(format!("{}: {}", source.source.path().display(), facts.scope)),
+            SourceFacts::Index(_) => None,
+        });
+        Some(format!(
+            "the CRLs do not cover every certificate by their issuingDistributionPoint ({}), so what they do not list is answered tryLater and not good; if they are all that the CA has for the certificates asked about, write \"crl_scope\": \"complete\" beside \"crl\"; else add its other CRLs or an index",
+            limited.collect::<Vec<_>>().join("; ")
+        ))
     }
 
     /// The CRLs among the sources.

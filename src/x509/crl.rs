@@ -7,6 +7,10 @@
 //! that cover only some reasons or only attribute certificates, and lists with critical extensions that are not known
 //! here (RFC 5280 §5.2, §5.3). One entry that cannot be read is reported by its number and does not harm its neighbours.
 
+mod scope;
+
+pub use scope::CrlScope;
+
 use super::certificate::{name_text, read_extension};
 use super::public_key::bit_string;
 use super::{Certificate, Extension, KeyUsage, VerifyError, oid, verify};
@@ -46,20 +50,6 @@ pub struct Crl<'a> {
     /// The octets of the signature.
     pub signature: &'a [u8],
     revoked: &'a [u8],
-}
-
-/// Which certificates a CRL is about, from issuingDistributionPoint (RFC 5280 §5.2.5).
-///
-/// Where a list is the only source, a serial that it does not list is taken as good. That is right only for the
-/// certificates in its scope: an issuer whose list is limited needs its other lists (or an index) beside it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-pub struct CrlScope {
-    /// A distributionPoint is named: the list may be one shard of several.
-    pub distribution_point: bool,
-    /// onlyContainsUserCerts: says nothing of CA certificates.
-    pub user_certs_only: bool,
-    /// onlyContainsCACerts: says nothing of end-entity certificates.
-    pub ca_certs_only: bool,
 }
 
 /// How a CRL's dates stand to the present.
@@ -313,7 +303,7 @@ impl<'a> Crl<'a> {
                 let read = || Reader::new(whole(extension.value, tag::SEQUENCE)?).optional(tag::context_primitive(0));
                 self.authority_key_id = read().map_err(|_| CrlError::Extension("authorityKeyIdentifier"))?;
             }
-            ISSUING_DISTRIBUTION_POINT => self.scope = issuing_distribution_point(extension.value)?,
+            ISSUING_DISTRIBUTION_POINT => self.scope = CrlScope::read(extension.value)?,
             DELTA_CRL_INDICATOR => return Err(CrlError::Delta),
             ISSUER_ALT_NAME | FRESHEST_CRL | oid::AUTHORITY_INFO_ACCESS => {}
             _ if extension.critical => return Err(CrlError::UnknownCriticalExtension(extension.name())),
@@ -453,31 +443,6 @@ fn by_value(mut octets: &[u8]) -> Option<Serial> {
         octets = octets.get(1..)?;
     }
     Serial::from_der_content(octets).ok()
-}
-
-fn issuing_distribution_point(value: &[u8]) -> Result<CrlScope, CrlError> {
-    let unreadable = |_: NotDer| CrlError::Extension("issuingDistributionPoint");
-    let mut fields = Reader::new(whole(value, tag::SEQUENCE).map_err(unreadable)?);
-    let distribution_point = fields.optional(tag::context(0)).map_err(unreadable)?.is_some();
-    let mut flag = |n| match fields.optional(tag::context_primitive(n)).map_err(unreadable)? {
-        None | Some([0]) => Ok(false),
-        Some([0xff]) if n != 3 => Ok(true),
-        Some(_) if n == 3 => Ok(true), // onlySomeReasons is a BIT STRING; any value limits the list
-        Some(_) => Err(unreadable(NotDer)),
-    };
-    let (user_certs_only, ca_certs_only) = (flag(1)?, flag(2)?);
-    let (some_reasons, indirect, attribute_certs) = (flag(3)?, flag(4)?, flag(5)?);
-    fields.end().map_err(unreadable)?;
-    if indirect {
-        return Err(CrlError::Indirect);
-    }
-    if some_reasons {
-        return Err(CrlError::OnlySomeReasons);
-    }
-    if attribute_certs {
-        return Err(CrlError::OnlyAttributeCerts);
-    }
-    Ok(CrlScope { distribution_point, user_certs_only, ca_certs_only })
 }
 
 fn time(fields: &mut Reader<'_>) -> Result<Timestamp, NotDer> {

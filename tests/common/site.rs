@@ -13,7 +13,7 @@ use stillgood::presign::{DemandSettings, IssuerSettings};
 use stillgood::responder::{IssuerSpec, Responder, ResponderSettings};
 use stillgood::signer::{KeyKind, Signer, SigningKey};
 use stillgood::time::{Clock, SystemClock};
-use stillgood::x509::issue::{CrlEntry, CrlSpec};
+use stillgood::x509::issue::{CrlEntry, CrlSpec, ExtensionSpec};
 use stillgood::x509::pem::encode as pem;
 use x509_ocsp::{BasicOcspResponse, CertStatus as Status, OcspResponse, OcspResponseStatus};
 
@@ -65,18 +65,28 @@ pub fn write_index(dir: &Path, n: u64, revoked: &[u64]) {
 }
 
 pub fn write_crl(dir: &Path, lab: &Lab, revoked: &[u64], life: Duration) {
+    write_limited_crl(dir, lab, revoked, life, &[]);
+}
+
+/// `scope`: the fields of an issuingDistributionPoint.
+pub fn write_limited_crl(dir: &Path, lab: &Lab, revoked: &[u64], life: Duration, scope: &[u8]) {
     let now = SystemClock.now();
     let entries = revoked.iter().map(|n| CrlEntry {
         serial: long_serial(*n),
         revoked_at: now.minus(Duration::from_secs(100)),
         reason: Some(Reason::Superseded),
     });
+    let mut extensions = vec![CrlSpec::number(1)];
+    if !scope.is_empty() {
+        let content = [&[0x30, u8::try_from(scope.len()).unwrap()], scope].concat();
+        extensions.push(ExtensionSpec::new(&[0x55, 0x1d, 0x1c], true, content));
+    }
     let crl = CrlSpec {
         issuer: lab.ca.subject_der().to_vec(),
         this_update: now.minus(Duration::from_secs(60)),
         next_update: Some(now.plus(life)),
         entries: entries.collect(),
-        extensions: vec![CrlSpec::number(1)],
+        extensions,
     };
     std::fs::write(dir.join("crl.new"), crl.sign(&lab.ca_key).unwrap()).unwrap();
     std::fs::rename(dir.join("crl.new"), dir.join("ca.crl")).unwrap();

@@ -279,7 +279,7 @@ impl Looked<'_> {
         let indexes = files.index.iter().cloned().map(Source::Index);
         let sources: Vec<Source> = indexes.chain(files.crl.iter().cloned().map(Source::Crl)).collect();
         let set = match status::load(&self.issuer.certificate, &sources, self.now) {
-            Ok(set) => set,
+            Ok(set) => status::StatusSet { crls_are_complete: files.crls_are_complete, ..set },
             Err(error) => {
                 report.faults.extend(error.faults.iter().map(|f| self.told(&f.to_string())));
                 return None;
@@ -300,6 +300,7 @@ impl Looked<'_> {
                 self.at_crl_dates(crl, source.source.path(), set.may_say_good(self.now), report);
             }
         }
+        report.warnings.extend(set.scope_gap().map(|gap| self.told(&gap)));
         let revoked = set.entries.iter().filter(|e| e.is_revoked()).count();
         Some((set.entries.len() as u64, revoked as u64))
     }

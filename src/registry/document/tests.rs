@@ -12,7 +12,7 @@ const GOOD: &str = r#"{ "generation": 7,
     { "id": "ca-2", "state": "disabled", "certificate": "/pki/ca-2.pem",
       "signer": { "certificate": "s.pem", "key": "s.key", "rsa_padding": "pss" },
       "response": { "profile": "rfc6960", "validity": "2d" },
-      "status": { "crl": ["a.crl", "b.crl"], "index": "i" } },
+      "status": { "crl": ["a.crl", "b.crl"], "index": "i", "crl_scope": "complete" } },
     { "id": "ca-3", "state": "retired" } ] }"#;
 
 fn rules() -> RecordRules {
@@ -60,6 +60,7 @@ fn the_documented_form_is_read() {
     assert_eq!((b.response.profile, b.response.validity.as_secs()), (Profile::Rfc6960, 2 * 86_400));
     assert_eq!(b.response.unissued.name(), "unknown", "it follows the record's profile");
     assert_eq!(b.status.crl, [Path::new("/r/a.crl"), Path::new("/r/b.crl")]);
+    assert!(b.status.crls_are_complete && !a.status.crls_are_complete);
     let gone: Vec<_> = generation.tombstones.iter().map(|t| (t.id.as_str(), t.cause, t.generation)).collect();
     assert_eq!(gone, [("ca-3", TombstoneCause::Retired, 7)]);
 }
@@ -82,6 +83,13 @@ fn a_bad_record_is_quarantined_with_its_faults_and_its_neighbour_is_used() {
                 "2:1: a.status names no source; write \"status\": { \"index\": \"index.txt\" }, { \"crl\": \"ca.crl\" } or both",
                 "2:1: a has no signer; write \"enrolment\" and \"profile\", or \"signer\": { \"certificate\": \"ocsp.pem\", \"key\": \"ocsp.key\" }",
                 "2:19: a.state: \"actve\" is not one of \"active\", \"disabled\", \"retired\"; did you mean \"active\"?",
+            ],
+        ),
+        (
+            r#"{"id":"a","state":"active","certificate":"c","signer":{"certificate":"s","key":"k"},"status":{"index":"x","crl_scope":"all"}}"#.into(),
+            &[
+                "2:119: a.status.crl_scope: \"all\" is not one of \"stated\", \"complete\"",
+                "2:119: a.status.crl_scope: there is no \"crl\" beside it",
             ],
         ),
         (

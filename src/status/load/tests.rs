@@ -2,7 +2,7 @@ use super::*;
 use crate::asn1::{put_tlv, tag, tlv};
 use crate::ocsp::Reason;
 use crate::signer::{KeyKind, SigningKey};
-use crate::x509::issue::{Attribute, CertificateSpec, CrlEntry, CrlSpec, name};
+use crate::x509::issue::{Attribute, CertificateSpec, CrlEntry, CrlSpec, ExtensionSpec, name};
 use proptest::prelude::*;
 use std::sync::LazyLock;
 use tempfile::TempDir;
@@ -171,6 +171,49 @@ fn without_an_index_good_is_said_only_while_the_list_is_current() {
     let index = files.index(NOW, &["V\t1\t\t01"]);
     assert!(load_all(&[expired, index]).may_say_good(NOW));
     assert!(!load_all(&[]).may_say_good(NOW));
+}
+
+/// issuingDistributionPoint with one of its fields.
+fn limited_to(field: &[u8]) -> ExtensionSpec {
+    ExtensionSpec::new(&[0x55, 0x1d, 0x1c], true, tlv(tag::SEQUENCE, field))
+}
+
+#[test]
+fn a_list_with_a_limited_scope_vouches_for_nobody_unless_others_or_the_operator_complete_it() {
+    let mut files = Files::new();
+    let point =
+        tlv(tag::context(0), &tlv(tag::context(0), &tlv(tag::context_primitive(6), b"http://ca.example/1.crl")));
+    let mut limited = |field: &[u8]| {
+        let mut spec = crl_spec(hours(0), vec![revoked(1, hours(-1), None)]);
+        spec.extensions.push(limited_to(field));
+        Source::Crl(files.write(spec.sign(&CA.key).unwrap()))
+    };
+    let (users, cas, shard) = (limited(&[0x81, 1, 0xff]), limited(&[0x82, 1, 0xff]), limited(&point));
+    let user_shard = limited(&[point.as_slice(), &[0x81, 1, 0xff]].concat());
+    for (source, field) in [
+        (&users, "onlyContainsUserCerts"),
+        (&cas, "onlyContainsCACerts"),
+        (&shard, "distributionPoint"),
+        (&user_shard, "distributionPoint, onlyContainsUserCerts"),
+    ] {
+        let set = load_all(std::slice::from_ref(source));
+        assert_eq!((set.may_say_good(NOW), set.good_within()), (false, None), "{field}");
+        assert_eq!(set.find(&serial(1)), said(hours(-1), None), "what it revokes stands: {field}");
+        let gap = set.scope_gap().unwrap();
+        let named = format!("({}: {field})", source.path().display());
+        assert!(gap.contains(&named) && gap.contains(r#"write "crl_scope": "complete""#), "{gap}");
+        let told = StatusSet { crls_are_complete: true, ..set };
+        assert_eq!((told.may_say_good(NOW), told.scope_gap()), (true, None), "{field}");
+        assert!(!told.may_say_good(hours(2)), "it must be current all the same");
+    }
+    let covers = |sources: &[&Source]| {
+        let set = load_all(&sources.iter().map(|s| (*s).clone()).collect::<Vec<_>>());
+        assert_eq!(set.may_say_good(NOW), set.scope_gap().is_none());
+        set.may_say_good(NOW)
+    };
+    assert!(covers(&[&users, &cas]) && !covers(&[&users, &shard]) && !covers(&[&user_shard, &cas]));
+    let (whole, index) = (files.crl(hours(0), vec![]), files.index(NOW, &["V\t1\t\t02"]));
+    assert!(covers(&[&whole, &shard]) && covers(&[&index, &shard]));
 }
 
 #[test]
