@@ -6,12 +6,15 @@ use super::trial::{self, Bench};
 use crate::ocsp::Profile;
 use crate::presign::{Issuer, Presigner, Table};
 use crate::signer::{RsaPadding, SignerKind, files};
-use crate::status::{self, SourceFacts, StatusSet, Watch};
-use crate::time::Timestamp;
+use crate::status::{LoadError, Source, SourceFacts, StatusSet, Watch};
+use crate::time::{Timestamp, monotonic};
+use crate::x509::Certificate;
 use std::panic::resume_unwind;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long to wait before something that failed is tried again although its files did not change: a missing mount comes back,
 /// a certificate becomes valid.
@@ -28,27 +31,59 @@ const NONE_YET: &str = "no signer has been issued yet";
 /// From how many certificates on the loss of more than half of them is taken for a damaged file; the loss of all always is.
 const COLLAPSE_FROM: usize = 10;
 
-/// An issuer under the responder's care.
+/// Reads an issuer's sources: [`status::load`], or what a test puts there.
+pub(super) type Load = dyn Fn(&Certificate, &[Source], Timestamp) -> Result<StatusSet, LoadError> + Send + Sync;
+
+/// What whoever reads files needs. It keeps nothing of the responder alive: a file system may keep a reader for ever.
+pub(super) struct Reader {
+    pub(super) presigner: Weak<Presigner>,
+    pub(super) load: Box<Load>,
+    /// Each thread that looks at files holds it.
+    pub(super) at_work: Arc<()>,
+}
+
+/// An issuer under the responder's care, by one spec. Another spec makes another of these for the same [`Issuer`].
 pub(super) struct Managed {
     spec: IssuerSpec,
     issuer: Arc<Issuer>,
+    /// Held for as long as reading takes, which may be for ever: it is tried and never waited for.
+    files: Mutex<Files>,
+    /// Held for moments.
+    known: Mutex<Known>,
+    /// Another spec has taken its place, or it has been taken out: what a reader still brings is not wanted.
+    is_over: AtomicBool,
+    /// Held by a reader while it hands over, so that what was read under an earlier spec never comes last.
+    handing_over: Arc<Mutex<()>>,
+    refused_segments: Vec<String>,
+}
+
+/// The files of an issuer, as its reader sees them.
+struct Files {
     status: Part,
     signer: Part,
-    signer_report: Option<SignerReport>,
     /// [`Slot::version`](crate::signer::slots::Slot::version) of the signer that was last looked at.
     slot_version: Option<u64>,
+}
+
+/// What has been read, and what went wrong.
+#[derive(Clone, Default)]
+struct Known {
+    signer: Option<SignerReport>,
+    signer_fault: Option<String>,
     /// Under which rule book the signer in use was found good.
     signer_profile: Option<Profile>,
     sources: Vec<SourceSummary>,
-    /// The record names other sources than those that were read: a difference is meant.
-    has_new_sources: bool,
+    status_fault: Option<String>,
     /// What its CRLs do not cover, where they are all there is.
     scope_gap: Option<String>,
-    refused_segments: Vec<String>,
+    /// The record names other sources than those that were read: a difference is meant.
+    has_new_sources: bool,
     answer: Option<ReadBack>,
+    busy: Option<Busy>,
 }
 
 /// An answer that was read back from what is served, and how that went.
+#[derive(Clone)]
 struct ReadBack {
     /// Of the segment it was in.
     sequence: u64,
@@ -56,9 +91,20 @@ struct ReadBack {
     fault: Option<String>,
 }
 
+/// Somebody reads the files.
+#[derive(Clone, Copy)]
+struct Busy {
+    since: Timestamp,
+    began: Instant,
+    /// It has been told that this takes long.
+    is_told: bool,
+}
+
 /// Files that are read together, and how that went.
 struct Part {
-    watch: Watch,
+    paths: Vec<PathBuf>,
+    /// `None` before the first look: it is for the reader to ask the file system anything.
+    watch: Option<Watch>,
     /// Read at the next pass, whatever the watch says.
     wanted: bool,
     fault: Option<String>,
@@ -68,12 +114,18 @@ struct Part {
 }
 
 impl Part {
-    fn new(paths: impl IntoIterator<Item = std::path::PathBuf>) -> Self {
-        Part { watch: Watch::new(paths), wanted: true, fault: None, retry_at: Timestamp::MIN, failures: 0 }
+    fn new(paths: Vec<PathBuf>) -> Self {
+        Part { paths, watch: None, wanted: true, fault: None, retry_at: Timestamp::MIN, failures: 0 }
     }
 
     fn is_due(&mut self, now: Timestamp) -> bool {
-        let changed = !self.watch.poll().is_empty();
+        let changed = match &mut self.watch {
+            Some(watch) => !watch.poll().is_empty(),
+            None => {
+                self.watch = Some(Watch::new(self.paths.iter().cloned()));
+                true
+            }
+        };
         // Beyond the longest wait it is the clock that was set back.
         let is_time = now >= self.retry_at || self.retry_at.since(now) > MAX_RETRY;
         let retry = self.fault.is_some() && is_time;
@@ -90,7 +142,14 @@ impl Part {
     }
 }
 
+impl Files {
+    fn new(spec: &IssuerSpec) -> Self {
+        Files { status: Part::new(status_paths(spec)), signer: Part::new(signer_paths(spec)), slot_version: None }
+    }
+}
+
 impl Managed {
+    /// Serves at once what an earlier process signed. No file of the issuer's is touched.
     pub(super) fn new(spec: IssuerSpec, presigner: &Presigner) -> Self {
         let issuer = Arc::new(Issuer::new(&spec.id, spec.certificate.clone(), spec.settings.clone()));
         let refused = presigner.add(&issuer);
@@ -99,16 +158,11 @@ impl Managed {
         }
         Managed {
             issuer,
-            status: Part::new(status_paths(&spec)),
-            signer: Part::new(signer_paths(&spec)),
-            signer_report: None,
-            slot_version: None,
-            signer_profile: None,
-            sources: Vec::new(),
-            has_new_sources: false,
-            scope_gap: None,
+            files: Mutex::new(Files::new(&spec)),
+            known: Mutex::default(),
+            is_over: AtomicBool::new(false),
+            handing_over: Arc::default(),
             refused_segments: refused.iter().map(ToString::to_string).collect(),
-            answer: None,
             spec,
         }
     }
@@ -136,120 +190,192 @@ impl Managed {
             && self.spec.certificate.subject_der() == spec.certificate.subject_der()
     }
 
-    /// Takes another spec of the same CA.
-    pub(super) fn change(&mut self, spec: IssuerSpec, presigner: &Presigner) {
+    /// What takes its place under another spec of the same CA. Waits for no reader: one that is at work is left alone, and what
+    /// it brings is not used.
+    pub(super) fn succeeded_by(self: &Arc<Self>, spec: IssuerSpec, presigner: &Presigner) -> Arc<Self> {
+        if self.spec == spec {
+            return self.clone();
+        }
+        self.end();
+        let files = match self.files.try_lock() {
+            Ok(mut files) => Some(std::mem::replace(&mut *files, Files::new(&spec))),
+            Err(_) => None,
+        };
+        let mut files = files.unwrap_or_else(|| Files::new(&spec));
         // The profile decides which reasons may be given, and what a signer must be.
         let same_profile = spec.settings.profile == self.spec.settings.profile;
-        let same_sources = spec.sources == self.spec.sources && spec.crls_are_complete == self.spec.crls_are_complete;
-        if !same_sources || !same_profile {
-            self.status = Part::new(status_paths(&spec));
+        let same_scope = spec.crls_are_complete == self.spec.crls_are_complete;
+        if spec.sources != self.spec.sources || !same_scope || !same_profile {
+            files.status = Part::new(status_paths(&spec));
         }
-        self.has_new_sources |= spec.sources != self.spec.sources;
         if spec.signer != self.spec.signer || !same_profile {
-            self.signer = Part::new(signer_paths(&spec));
-            self.slot_version = None;
+            files.signer = Part::new(signer_paths(&spec));
+            files.slot_version = None;
         }
         presigner.set_settings(&self.issuer, spec.settings.clone());
-        self.spec = spec;
+        let mut known = Known { busy: None, ..self.known().clone() };
+        known.has_new_sources |= spec.sources != self.spec.sources;
+        Arc::new(Managed {
+            issuer: self.issuer.clone(),
+            files: Mutex::new(files),
+            known: Mutex::new(known),
+            is_over: AtomicBool::new(false),
+            handing_over: self.handing_over.clone(),
+            refused_segments: self.refused_segments.clone(),
+            spec,
+        })
+    }
+
+    /// What a reader still brings is not wanted.
+    pub(super) fn end(&self) {
+        self.is_over.store(true, Ordering::SeqCst);
+    }
+
+    /// It is changed as a whole, by one assignment after another that cannot fail.
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Gives what was read to those who use it, unless it is of no use any more.
+    fn hand_over<T>(&self, reader: &Reader, give: impl FnOnce(&Presigner) -> T) -> Option<T> {
+        let presigner = reader.presigner.upgrade()?;
+        let _one_by_one = self.handing_over.lock().unwrap_or_else(PoisonError::into_inner);
+        (!self.is_over.load(Ordering::SeqCst)).then(|| give(&presigner))
     }
 
     /// Reads what changed. The signer first: without it nothing that the statuses bring could be signed.
-    /// True if statuses were read, which takes memory for a moment.
-    pub(super) fn poll(&mut self, presigner: &Presigner, now: Timestamp) -> bool {
-        self.signer.wanted |= self.slot_has_changed();
-        if self.signer.is_due(now) {
-            let fault = self.read_signer(presigner, now).err();
-            // The signer in use has passed the check of another rule book, which does not count under this one.
-            if fault.is_some() && self.signer_profile.is_some_and(|profile| profile != self.spec.settings.profile) {
-                self.signer_report = None;
-                self.signer_profile = None;
-                presigner.set_signer(&self.issuer, None);
-            }
-            if self.signer.settled(fault, now)
-                && let Some(fault) = &self.signer.fault
-            {
-                let held = if self.issuer.view().signer.is_some() {
-                    "the signer in use stays"
-                } else {
-                    "nothing can be signed"
-                };
-                if fault == NONE_YET {
-                    tracing::warn!(issuer = self.spec.id, "{fault}; {held}");
-                } else {
-                    tracing::error!(issuer = self.spec.id, "signer refused: {fault}; {held}");
-                }
-            }
+    /// True if statuses were read, which takes memory for a moment. Does nothing if somebody else is at it.
+    pub(super) fn poll(&self, reader: &Reader, now: Timestamp) -> bool {
+        let mut files = match self.files.try_lock() {
+            Ok(files) => files,
+            Err(TryLockError::Poisoned(files)) => files.into_inner(),
+            Err(TryLockError::WouldBlock) => return false,
+        };
+        if self.is_over.load(Ordering::SeqCst) {
+            return false;
         }
-        let read = self.status.is_due(now);
+        let _busy = Attended::by(self, now);
+        self.poll_signer(&mut files, reader, now);
+        let read = files.status.is_due(now);
         if read {
             // On a thread of its own: the memory that reading takes is given back when the thread ends.
             let fault = thread::scope(|scope| {
-                let read = || self.read_status(presigner, now);
+                let read = || self.read_status(reader, now);
                 match thread::Builder::new().name("read".into()).spawn_scoped(scope, read) {
                     Ok(reading) => reading.join().unwrap_or_else(|panic| resume_unwind(panic)).err(),
                     Err(error) => Some(format!("cannot start the thread that reads them: {error}")),
                 }
             });
-            if self.status.settled(fault, now)
-                && let Some(fault) = &self.status.fault
-            {
-                tracing::error!(
-                    issuer = self.spec.id,
-                    "statuses not taken over: {fault}; the previous ones are used on"
-                );
-            }
+            self.settle_status(&mut files, fault, now);
         }
-        self.read_back(now);
         read
     }
 
+    fn poll_signer(&self, files: &mut Files, reader: &Reader, now: Timestamp) {
+        files.signer.wanted |= self.slot_has_changed(files);
+        if !files.signer.is_due(now) {
+            return;
+        }
+        let fault = self.read_signer(files, reader, now).err();
+        // The signer in use has passed the check of another rule book, which does not count under this one.
+        let profile = self.known().signer_profile;
+        if fault.is_some() && profile.is_some_and(|profile| profile != self.spec.settings.profile) {
+            self.hand_over(reader, |presigner| {
+                let mut known = self.known();
+                known.signer = None;
+                known.signer_profile = None;
+                drop(known);
+                presigner.set_signer(&self.issuer, None);
+            });
+        }
+        let is_news = files.signer.settled(fault, now);
+        self.known().signer_fault.clone_from(&files.signer.fault);
+        if is_news && let Some(fault) = &files.signer.fault {
+            let held = match self.issuer.view().signer.is_some() {
+                true => "the signer in use stays",
+                false => "nothing can be signed",
+            };
+            if fault == NONE_YET {
+                tracing::warn!(issuer = self.spec.id, "{fault}; {held}");
+            } else {
+                tracing::error!(issuer = self.spec.id, "signer refused: {fault}; {held}");
+            }
+        }
+    }
+
+    fn settle_status(&self, files: &mut Files, fault: Option<String>, now: Timestamp) {
+        let is_news = files.status.settled(fault, now);
+        self.known().status_fault.clone_from(&files.status.fault);
+        if is_news && let Some(fault) = &files.status.fault {
+            tracing::error!(issuer = self.spec.id, "statuses not taken over: {fault}; the previous ones are used on");
+        }
+    }
+
     /// Reads an answer back from the slice that was signed last, when that is another one than before or the last time is
-    /// long ago.
-    fn read_back(&mut self, now: Timestamp) {
+    /// long ago. Asks nothing of the issuer's files, so that it goes on where those hang.
+    pub(super) fn read_back(&self, now: Timestamp) {
         let live = self.issuer.slot().live();
         let hashes = self.spec.settings.certid_hashes.iter();
         let waves = hashes.filter_map(|algorithm| live.wave(*algorithm).map(|wave| (*algorithm, wave)));
         let slices = waves.flat_map(|(algorithm, wave)| wave.slices().iter().flatten().map(move |s| (algorithm, s)));
         let newest = slices.filter(|(_, s)| !s.keys().is_empty()).max_by_key(|(_, s)| s.meta().sequence);
         let Some((algorithm, segment)) = newest else {
-            self.answer = None;
+            self.known().answer = None;
             return;
         };
         let sequence = segment.meta().sequence;
+        let before = self.known().answer.clone();
         let is_known = |done: &&ReadBack| done.sequence == sequence && now.since(done.at) < READ_BACK_EVERY;
-        if self.answer.as_ref().filter(is_known).is_some() {
+        if before.as_ref().filter(is_known).is_some() {
             return;
         }
         let fault = trial::read_back(&self.issuer, segment, algorithm, now).err();
         if let Some(fault) = &fault
-            && self.answer.as_ref().and_then(|before| before.fault.as_ref()) != Some(fault)
+            && before.and_then(|before| before.fault).as_ref() != Some(fault)
         {
             tracing::error!(issuer = self.spec.id, "a signed answer that is served does not verify: {fault}");
         }
-        self.answer = Some(ReadBack { sequence, at: now, fault });
+        self.known().answer = Some(ReadBack { sequence, at: now, fault });
     }
 
     /// After a panic while its files were read.
-    pub(super) fn panicked(&mut self, now: Timestamp) {
+    pub(super) fn panicked(&self, now: Timestamp) {
         tracing::error!(issuer = self.spec.id, "reading this issuer's files panicked; the others go on");
-        self.status.settled(Some("reading its files panicked; see the log".into()), now);
+        let mut files = match self.files.try_lock() {
+            Ok(files) => files,
+            Err(TryLockError::Poisoned(files)) => files.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        files.status.settled(Some("reading its files panicked; see the log".into()), now);
+        self.known().status_fault.clone_from(&files.status.fault);
     }
 
-    fn read_signer(&mut self, presigner: &Presigner, now: Timestamp) -> Result<(), String> {
+    /// Tells once of a reader that has been at it for longer than `late`.
+    pub(super) fn tell_if_late(&self, late: Duration) {
+        let mut known = self.known();
+        if let Some(busy) = known.busy.as_mut().filter(|busy| !busy.is_told && busy.began.elapsed() >= late) {
+            busy.is_told = true;
+            tracing::error!(issuer = self.spec.id, "{}", busy.text());
+        }
+    }
+
+    fn read_signer(&self, files: &mut Files, reader: &Reader, now: Timestamp) -> Result<(), String> {
         let (certificate, key, order, origin) = match &self.spec.signer {
             None => {
-                self.signer_report = None;
-                presigner.set_signer(&self.issuer, None);
+                self.hand_over(reader, |presigner| {
+                    self.known().signer = None;
+                    presigner.set_signer(&self.issuer, None);
+                });
                 return Ok(());
             }
-            Some(SignerOrigin::Files(files)) => {
-                let pair = files::load_pair(&files.certificate, &files.key, files.padding);
-                let (certificate, key) = pair.map_err(|error| error.to_string())?;
-                (certificate, key, None, files.certificate.display().to_string())
+            Some(SignerOrigin::Files(pair)) => {
+                let loaded = files::load_pair(&pair.certificate, &pair.key, pair.padding);
+                let (certificate, key) = loaded.map_err(|error| error.to_string())?;
+                (certificate, key, None, pair.certificate.display().to_string())
             }
             Some(SignerOrigin::Slot { slot, padding }) => {
                 // Before the signer: a change in between is seen at the next look.
-                self.slot_version = Some(slot.version());
+                files.slot_version = Some(slot.version());
                 let installed = slot.current().ok_or(NONE_YET)?;
                 let (certificate, key) = (installed.certificate.clone(), installed.key.with_padding(*padding));
                 (certificate, key, Some(installed.order.clone()), format!("order {}", installed.order))
@@ -270,30 +396,38 @@ impl Managed {
             is_ca: facts.kind == SignerKind::Ca,
             warnings: facts.warnings.iter().map(ToString::to_string).collect(),
         };
-        tracing::info!(issuer = self.spec.id, serial = report.serial, not_after = %report.not_after, from = origin, "signer in use");
-        self.signer_report = Some(report);
-        self.signer_profile = Some(self.spec.settings.profile);
-        presigner.set_signer(&self.issuer, Some(signer));
+        self.hand_over(reader, |presigner| {
+            tracing::info!(issuer = self.spec.id, serial = report.serial, not_after = %report.not_after, from = origin, "signer in use");
+            let mut known = self.known();
+            known.signer = Some(report);
+            known.signer_profile = Some(self.spec.settings.profile);
+            drop(known);
+            presigner.set_signer(&self.issuer, Some(signer));
+        });
         Ok(())
     }
 
     /// Whether another signer has become current in the slot since it was last looked at.
-    fn slot_has_changed(&self) -> bool {
+    fn slot_has_changed(&self, files: &Files) -> bool {
         match &self.spec.signer {
-            Some(SignerOrigin::Slot { slot, .. }) => self.slot_version != Some(slot.version()),
+            Some(SignerOrigin::Slot { slot, .. }) => files.slot_version != Some(slot.version()),
             _ => false,
         }
     }
 
-    fn read_status(&mut self, presigner: &Presigner, now: Timestamp) -> Result<(), String> {
-        let set = status::load(&self.spec.certificate, &self.spec.sources, now).map_err(|error| error.to_string())?;
+    fn read_status(&self, reader: &Reader, now: Timestamp) -> Result<(), String> {
+        let set = (reader.load)(&self.spec.certificate, &self.spec.sources, now).map_err(|error| error.to_string())?;
         let set = StatusSet { crls_are_complete: self.spec.crls_are_complete, ..set };
-        refuse_step_back(&self.sources, &set)?;
+        let (before, has_new_sources) = {
+            let known = self.known();
+            (known.sources.clone(), known.has_new_sources)
+        };
+        refuse_step_back(&before, &set)?;
         let live = self.issuer.slot().live();
         let hashes = &self.spec.settings.certid_hashes;
         let in_use = hashes.iter().find_map(|algorithm| live.wave(*algorithm)).map(|wave| wave.bits());
         let table = Table::of(&set, in_use, self.spec.settings.profile).map_err(|error| error.to_string())?;
-        if let (Some(before), false) = (&self.issuer.view().table, self.has_new_sources) {
+        if let (Some(before), false) = (&self.issuer.view().table, has_new_sources) {
             refuse_collapse(before, &table, &set)?;
             let unrevoked = before.unrevoked_in(&table);
             if unrevoked > 0 {
@@ -304,8 +438,8 @@ impl Managed {
                 );
             }
         }
-        self.sources = set.sources.iter().map(|report| SourceSummary::of(report, now)).collect();
-        for source in self.sources.iter().filter(|source| source.quarantined > 0) {
+        let sources: Vec<_> = set.sources.iter().map(|report| SourceSummary::of(report, now)).collect();
+        for source in sources.iter().filter(|source| source.quarantined > 0) {
             tracing::warn!(
                 issuer = self.spec.id,
                 file = source.file,
@@ -314,19 +448,25 @@ impl Managed {
                 "lines or entries that cannot be read are left out; the rest is used"
             );
         }
-        self.has_new_sources = false;
-        self.scope_gap = set.scope_gap();
-        if let Some(gap) = &self.scope_gap {
+        let scope_gap = set.scope_gap();
+        drop(set);
+        if let Some(gap) = &scope_gap {
             tracing::warn!(issuer = self.spec.id, "{gap}");
         }
-        let (entries, revoked) = (table.len(), table.revoked());
-        drop(set);
-        let changed = presigner.set_table(&self.issuer, table);
-        tracing::info!(issuer = self.spec.id, entries, revoked, changed, "statuses read");
+        self.hand_over(reader, |presigner| {
+            let mut known = self.known();
+            (known.sources, known.scope_gap, known.has_new_sources) = (sources, scope_gap, false);
+            drop(known);
+            let (entries, revoked) = (table.len(), table.revoked());
+            let changed = presigner.set_table(&self.issuer, table);
+            tracing::info!(issuer = self.spec.id, entries, revoked, changed, "statuses read");
+        });
         Ok(())
     }
 
-    pub(super) fn report(&self, presigner: &Presigner) -> IssuerReport {
+    pub(super) fn report(&self, presigner: &Presigner, late: Duration) -> IssuerReport {
+        let known = self.known().clone();
+        let overdue = known.busy.filter(|busy| busy.began.elapsed() >= late).map(|busy| busy.text());
         let view = self.issuer.view();
         let table = view.table.as_ref();
         let live = self.issuer.slot().live();
@@ -349,12 +489,12 @@ impl Managed {
             id: self.spec.id.clone(),
             subject: self.spec.certificate.subject(),
             profile: self.spec.settings.profile,
-            signer: self.signer_report.clone(),
-            signer_fault: self.signer.fault.clone(),
-            sources: self.sources.clone(),
-            status_fault: self.status.fault.clone().or_else(|| self.scope_gap.clone()),
+            signer: known.signer,
+            signer_fault: known.signer_fault,
+            sources: known.sources,
+            status_fault: overdue.or(known.status_fault).or(known.scope_gap),
             signing_fault: presigner.fault(&self.spec.id),
-            answer_fault: self.answer.as_ref().and_then(|answer| answer.fault.clone()),
+            answer_fault: known.answer.and_then(|answer| answer.fault),
             refused_segments: self.refused_segments.clone(),
             entries: table.map_or(0, |table| table.len()),
             revoked: table.map_or(0, |table| table.revoked()),
@@ -366,6 +506,34 @@ impl Managed {
             refresh_secs: refresh.as_secs(),
             late_from: oldest_this_update.map(|at| at.plus(late)),
             is_ordered: matches!(self.spec.signer, Some(SignerOrigin::Slot { .. })),
+        }
+    }
+}
+
+impl Busy {
+    fn text(self) -> String {
+        format!(
+            "its files have been read since {} and that has not ended: a file system hangs or a source is very large; what was read before is used on",
+            self.since
+        )
+    }
+}
+
+/// Says that an issuer's files are being read, for as long as it lives.
+struct Attended<'a>(&'a Managed);
+
+impl<'a> Attended<'a> {
+    fn by(managed: &'a Managed, now: Timestamp) -> Self {
+        managed.known().busy = Some(Busy { since: now, began: monotonic(), is_told: false });
+        Attended(managed)
+    }
+}
+
+impl Drop for Attended<'_> {
+    fn drop(&mut self) {
+        let busy = self.0.known().busy.take();
+        if busy.is_some_and(|busy| busy.is_told) {
+            tracing::info!(issuer = self.0.spec.id, "its files have been read after all");
         }
     }
 }
@@ -406,11 +574,11 @@ fn refuse_step_back(before: &[SourceSummary], set: &StatusSet) -> Result<(), Str
     Ok(())
 }
 
-fn status_paths(spec: &IssuerSpec) -> Vec<std::path::PathBuf> {
+fn status_paths(spec: &IssuerSpec) -> Vec<PathBuf> {
     spec.sources.iter().map(|source| source.path().to_path_buf()).collect()
 }
 
-fn signer_paths(spec: &IssuerSpec) -> Vec<std::path::PathBuf> {
+fn signer_paths(spec: &IssuerSpec) -> Vec<PathBuf> {
     match &spec.signer {
         Some(SignerOrigin::Files(files)) => vec![files.certificate.clone(), files.key.clone()],
         Some(SignerOrigin::Slot { .. }) | None => Vec::new(),

@@ -16,6 +16,7 @@
 //! ```
 
 mod managed;
+mod pass;
 mod report;
 mod serve;
 mod spec;
@@ -27,13 +28,14 @@ pub use spec::{IssuerSpec, SignerFiles, SignerOrigin};
 use crate::endpoint;
 use crate::presign::{Demand, DemandSettings, DemandStats, PresignSettings, PresignStats, Presigner};
 use crate::signer::SigningKey;
+use crate::status;
 use crate::store::{Routes, Store};
 use crate::time::{Clock, SystemClock, Timestamp, monotonic};
 use crate::x509::Certificate;
 use arc_swap::ArcSwap;
-use managed::Managed;
+use managed::{Load, Managed, Reader};
+use pass::{Pace, Pass};
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -88,10 +90,15 @@ struct Running {
 
 pub(crate) struct Inner {
     store: Arc<Store>,
-    presigner: Presigner,
+    presigner: Arc<Presigner>,
     demand: Demand,
     clock: Arc<dyn Clock>,
-    issuers: Mutex<Vec<Managed>>,
+    /// Held for moments, and never while a file is read.
+    issuers: Mutex<Vec<Arc<Managed>>>,
+    reader: Arc<Reader>,
+    pace: Pace,
+    /// One look at the files at a time.
+    looking: Mutex<()>,
     reports: ArcSwap<Vec<IssuerReport>>,
     benches: ArcSwap<HashMap<String, Bench>>,
     last_pass: ArcSwap<Option<Timestamp>>,
@@ -104,18 +111,27 @@ pub(crate) struct Inner {
 impl Responder {
     /// Starts the threads. Nothing is served until [`Responder::set_issuers`] is called.
     pub fn start(settings: ResponderSettings) -> Self {
+        Self::start_with(settings, Box::new(status::load), Pace::default())
+    }
+
+    fn start_with(settings: ResponderSettings, load: Box<Load>, pace: Pace) -> Self {
         let store = Arc::new(Store::default());
         let presign = PresignSettings {
             workers: settings.presign_workers,
             background_nice: settings.background_nice,
             segments: settings.state_dir.map(|dir| dir.join("segments")),
         };
+        let presigner = Arc::new(Presigner::start(&presign, settings.clock.clone()));
+        let reader = Reader { presigner: Arc::downgrade(&presigner), load, at_work: Arc::default() };
         let inner = Arc::new(Inner {
-            presigner: Presigner::start(&presign, settings.clock.clone()),
+            presigner,
             demand: Demand::start(settings.demand, store.clone(), settings.clock.clone()),
             store,
             clock: settings.clock,
             issuers: Mutex::default(),
+            reader: Arc::new(reader),
+            pace,
+            looking: Mutex::default(),
             reports: ArcSwap::default(),
             benches: ArcSwap::default(),
             last_pass: ArcSwap::default(),
@@ -133,7 +149,7 @@ impl Responder {
 
     /// Replaces the issuers, in the order in which they answer where two know one serial. Those that stay keep what is signed
     /// for them; those that are left out are answered `unauthorized` from this moment. Signers and statuses are read before
-    /// this returns.
+    /// this returns, but for those whose files keep their reader waiting.
     pub fn set_issuers(&self, specs: Vec<IssuerSpec>) {
         self.running.inner.adopt(specs);
         self.running.inner.poll();
@@ -214,31 +230,32 @@ impl Drop for Running {
 }
 
 impl Inner {
-    /// Each issuer's work is behind a panic boundary of its own, so that the list stays whole.
-    fn issuers(&self) -> MutexGuard<'_, Vec<Managed>> {
+    /// It is replaced as a whole, and each issuer's work is behind a panic boundary of its own.
+    fn issuers(&self) -> MutexGuard<'_, Vec<Arc<Managed>>> {
         self.issuers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Waits for nobody who reads a file of an issuer: whoever calls this may have signals to look after.
     fn adopt(&self, specs: Vec<IssuerSpec>) {
         let mut issuers = self.issuers();
-        let mut before: HashMap<String, Managed> =
+        let mut before: HashMap<String, Arc<Managed>> =
             issuers.drain(..).map(|managed| (managed.spec().id.clone(), managed)).collect();
         for spec in specs {
-            let kept = before.remove(&spec.id).filter(|managed| managed.is_same_ca(&spec));
-            let managed = match kept {
-                Some(mut managed) => {
-                    managed.change(spec, &self.presigner);
-                    managed
-                }
-                None => {
+            let managed = match before.remove(&spec.id) {
+                Some(managed) if managed.is_same_ca(&spec) => managed.succeeded_by(spec, &self.presigner),
+                other => {
                     // Another CA under the same id: nothing of the one before it may be served.
+                    if let Some(managed) = other {
+                        managed.end();
+                    }
                     self.presigner.remove(&spec.id);
-                    Managed::new(spec, &self.presigner)
+                    Arc::new(Managed::new(spec, &self.presigner))
                 }
             };
             issuers.push(managed);
         }
-        for id in before.into_keys() {
+        for (id, managed) in before {
+            managed.end();
             self.presigner.remove(&id);
         }
         self.presigner.sweep();
@@ -250,25 +267,27 @@ impl Inner {
         self.publish_reports(&issuers);
     }
 
-    /// Looks at every issuer's files and takes in what changed. One issuer's trouble is its own.
-    fn poll(&self) {
-        let mut issuers = self.issuers();
+    /// Looks at every issuer's files and takes in what changed. One issuer's trouble is its own. True if one held this up.
+    fn poll(&self) -> bool {
+        let _one_at_a_time = self.looking.lock().unwrap_or_else(PoisonError::into_inner);
+        let issuers = self.issuers().clone();
         let now = self.clock.now();
-        let mut read = false;
-        for managed in issuers.iter_mut() {
-            match catch_unwind(AssertUnwindSafe(|| managed.poll(&self.presigner, now))) {
-                Ok(has_read) => read |= has_read,
-                Err(_) => managed.panicked(now),
-            }
-        }
+        let must_stop = || *self.stop.lock().unwrap_or_else(PoisonError::into_inner);
+        let looked = Pass::new(issuers.clone(), self.reader.clone(), now).run(&self.pace, must_stop);
+        issuers.iter().for_each(|managed| managed.tell_if_late(self.pace.late));
+        let Some(looked) = looked else {
+            self.publish_reports(&self.issuers());
+            return false;
+        };
         if !issuers.is_empty() {
             self.presigner.mark_begun();
         }
         let signed = self.presigner.signed();
         let has_signed = self.signed_before.swap(signed, Ordering::Relaxed) != signed;
-        self.settle(read || has_signed);
-        self.publish_reports(&issuers);
+        self.settle(looked.has_read || has_signed);
+        self.publish_reports(&self.issuers());
         self.last_pass.store(Arc::new(Some(now)));
+        looked.was_held_up
     }
 
     /// Gives back the memory that reading and signing took. mimalloc returns what was freed to the system a second later, but only
@@ -282,8 +301,8 @@ impl Inner {
         }
     }
 
-    fn publish_reports(&self, issuers: &[Managed]) {
-        let reports = issuers.iter().map(|managed| managed.report(&self.presigner)).collect();
+    fn publish_reports(&self, issuers: &[Arc<Managed>]) {
+        let reports = issuers.iter().map(|managed| managed.report(&self.presigner, self.pace.late)).collect();
         self.reports.store(Arc::new(reports));
     }
 
@@ -295,11 +314,14 @@ impl Inner {
             if !*stop {
                 drop(stop);
                 let began = monotonic();
-                self.poll();
-                // With tens of thousands of files a look takes its time; it must not take a whole core.
-                pause = POLL.max(began.elapsed());
+                let was_held_up = self.poll();
+                // With tens of thousands of files a look takes its time; it must not take a whole core. Waiting takes none.
+                pause = if was_held_up { POLL } else { POLL.max(began.elapsed()) };
                 stop = self.stop.lock().unwrap_or_else(PoisonError::into_inner);
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

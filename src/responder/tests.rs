@@ -1,0 +1,168 @@
+use super::*;
+use crate::ocsp::{HashAlgorithm, Serial};
+use crate::signer::KeyKind;
+use crate::status::Source;
+use crate::store::Lookup;
+use crate::x509::issue::{Attribute, CertificateSpec, name};
+use std::sync::atomic::AtomicBool;
+
+const DAY: Duration = Duration::from_secs(86_400);
+const LIMIT: Duration = Duration::from_secs(60);
+
+fn serial(n: u8) -> Serial {
+    Serial::from_unsigned(&[n]).unwrap()
+}
+
+fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+    let began = monotonic();
+    while !is() {
+        assert!(began.elapsed() < LIMIT, "{what}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A CA that signs its answers itself, with an index in a directory.
+struct Ca {
+    dir: tempfile::TempDir,
+    key: SigningKey,
+    certificate: Certificate,
+}
+
+impl Ca {
+    fn new(cn: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let (key, pkcs8) = SigningKey::generate(KeyKind::EcdsaP256).unwrap();
+        let certificate = Self::certified(cn, &key, 10);
+        std::fs::write(dir.path().join("ca.der"), certificate.der()).unwrap();
+        std::fs::write(dir.path().join("ca.key"), pkcs8.as_slice()).unwrap();
+        #[cfg(unix)]
+        std::fs::set_permissions(dir.path().join("ca.key"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .unwrap();
+        let ca = Ca { dir, key, certificate };
+        ca.index("index.txt", &["V\t1\t\t01", "V\t1\t\t02"]);
+        ca
+    }
+
+    fn certified(cn: &str, key: &SigningKey, days_ago: u32) -> Certificate {
+        let now = SystemClock.now();
+        let subject = name(&[(Attribute::CommonName, cn)]);
+        CertificateSpec::ca(subject, key.spki_der(), serial(1), now.minus(days_ago * DAY), now.plus(90 * DAY))
+            .issue(key)
+            .unwrap()
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.dir.path().join(file)
+    }
+
+    fn index(&self, file: &str, lines: &[&str]) {
+        let text: String = lines.iter().map(|line| format!("{line}\tunknown\t/CN=x\n")).collect();
+        std::fs::write(self.path("aside"), text).unwrap();
+        std::fs::rename(self.path("aside"), self.path(file)).unwrap();
+    }
+
+    fn spec(&self, id: &str, index: &str) -> IssuerSpec {
+        IssuerSpec::new(id, self.certificate.clone())
+            .with_signer(self.path("ca.der"), self.path("ca.key"))
+            .with_index(self.path(index))
+    }
+
+    /// Whether the answer about a certificate is ready, and which.
+    fn said(&self, responder: &Responder, n: u8) -> Option<crate::ocsp::CertStatus> {
+        let hashes = self.certificate.issuer_hashes(HashAlgorithm::Sha1);
+        let der = crate::client::request(&hashes, &serial(n), None);
+        let request = crate::ocsp::Request::parse(&der).unwrap();
+        match responder.store().answer(&request, SystemClock.now(), &mut Vec::new()) {
+            Lookup::Ready { status, .. } => Some(status),
+            Lookup::NotHere | Lookup::OnDemand => None,
+        }
+    }
+
+    fn is_revoked(&self, responder: &Responder, n: u8) -> bool {
+        matches!(self.said(responder, n), Some(crate::ocsp::CertStatus::Revoked { .. }))
+    }
+}
+
+/// A responder for which reading a file named `hung` does not end before it is told to.
+fn hanging(pace: Pace) -> (Responder, Arc<AtomicBool>) {
+    let released = Arc::new(AtomicBool::new(false));
+    let until = released.clone();
+    let load = move |issuer: &Certificate, sources: &[Source], now: Timestamp| {
+        let hangs = |source: &Source| source.path().file_name() == Some("hung".as_ref());
+        while sources.iter().any(hangs) && !until.load(Ordering::SeqCst) {
+            thread::sleep(Duration::from_millis(5));
+        }
+        status::load(issuer, sources, now)
+    };
+    (Responder::start_with(ResponderSettings::default(), Box::new(load), pace), released)
+}
+
+fn quick() -> Pace {
+    let ms = Duration::from_millis;
+    Pace { patience: ms(300), impatience: ms(100), late: ms(600) }
+}
+
+fn fault(responder: &Responder, id: &str) -> Option<String> {
+    responder.reports().iter().find(|report| report.id == id).and_then(|report| report.status_fault.clone())
+}
+
+#[test]
+fn a_source_that_hangs_is_named_and_keeps_nobody_else_waiting() {
+    let (stuck, well) = (Ca::new("Stuck"), Ca::new("Well"));
+    stuck.index("hung", &["V\t1\t\t01"]);
+    let (responder, released) = hanging(quick());
+    responder.set_issuers(vec![stuck.spec("stuck", "hung"), well.spec("well", "index.txt")]);
+    eventually("the other is served", || well.said(&responder, 1).is_some());
+    eventually("the fault is told", || fault(&responder, "stuck").is_some_and(|f| f.contains("has not ended")));
+    assert_eq!(fault(&responder, "well"), None);
+    well.index("index.txt", &["R\t1\t260101000000Z\t01", "V\t1\t\t02"]);
+    eventually("the other's revocation is served", || well.is_revoked(&responder, 1));
+    assert!(responder.last_pass().is_some());
+
+    // Whoever takes over the registry is not kept waiting either, and what it brings is used.
+    let third = Ca::new("Third");
+    let began = monotonic();
+    let specs = vec![stuck.spec("stuck", "hung"), third.spec("third", "index.txt"), well.spec("well", "index.txt")];
+    responder.adopt_issuers(specs.clone());
+    assert!(began.elapsed() < Duration::from_secs(10), "took {:?}", began.elapsed());
+    eventually("the new one is served", || third.said(&responder, 1).is_some());
+    assert_eq!(stuck.said(&responder, 1), None);
+
+    released.store(true, Ordering::SeqCst);
+    eventually("served after all", || stuck.said(&responder, 1).is_some());
+    eventually("the fault has gone", || fault(&responder, "stuck").is_none());
+}
+
+#[test]
+fn another_source_is_read_although_the_one_before_it_hangs_and_what_that_brings_late_is_not_used() {
+    let ca = Ca::new("Moved");
+    ca.index("hung", &["V\t1\t\t01"]);
+    let (responder, released) = hanging(quick());
+    responder.set_issuers(vec![ca.spec("moved", "hung")]);
+    eventually("the fault is told", || fault(&responder, "moved").is_some());
+    ca.index("index.txt", &["R\t1\t260101000000Z\t01", "V\t1\t\t02"]);
+    responder.set_issuers(vec![ca.spec("moved", "index.txt")]);
+    eventually("the other file's word", || ca.is_revoked(&responder, 1));
+    assert_eq!(fault(&responder, "moved"), None);
+    released.store(true, Ordering::SeqCst);
+    for _ in 0..20 {
+        thread::sleep(Duration::from_millis(50));
+        assert!(ca.is_revoked(&responder, 1) && ca.said(&responder, 2).is_some());
+    }
+}
+
+#[test]
+fn a_responder_stops_although_a_source_hangs() {
+    let ca = Ca::new("Stop");
+    ca.index("hung", &["V\t1\t\t01"]);
+    let (responder, released) = hanging(Pace { patience: LIMIT * 10, ..quick() });
+    responder.adopt_issuers(vec![ca.spec("stop", "hung")]);
+    let reader = Arc::downgrade(&responder.running.inner.reader);
+    let at_work = || reader.upgrade().map_or(0, |reader| Arc::strong_count(&reader.at_work));
+    eventually("a reader is at work", || at_work() > 1);
+    let began = monotonic();
+    drop(responder);
+    assert!(began.elapsed() < LIMIT / 2, "took {:?}", began.elapsed());
+    released.store(true, Ordering::SeqCst);
+    eventually("the reader has ended", || at_work() == 0);
+}
