@@ -8,6 +8,7 @@ use super::warm;
 use crate::ocsp::{CertStatus, HashAlgorithm, Serial};
 use crate::store::{Keys, Part, RefusedFile, Segment, SegmentDir, Wave};
 use crate::time::{Clock, Timestamp};
+use crate::x509::Certificate;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -222,6 +223,25 @@ impl Presigner {
             let mut state = self.shared.lock();
             state.queue.retain(|key| *key.issuer != **issuer.slot().id());
             self.shared.prepare_waves(&mut state, issuer, table, now);
+            for algorithm in &settings.certid_hashes {
+                self.shared.schedule_all(&mut state, issuer, *algorithm, now);
+            }
+            drop(state);
+            self.shared.wake.notify_all();
+        }
+    }
+
+    /// Takes a renewed certificate of the same CA into use. What says something of the old one, archiveCutoff, is signed again.
+    pub fn set_certificate(&self, issuer: &Arc<Issuer>, certificate: &Certificate) {
+        let before = issuer.certificate();
+        if *before == *certificate {
+            return;
+        }
+        issuer.set_certificate(certificate.clone());
+        let settings = issuer.view().settings.clone();
+        if settings.archive_cutoff && before.not_before() != certificate.not_before() {
+            let now = self.shared.clock.now();
+            let mut state = self.shared.lock();
             for algorithm in &settings.certid_hashes {
                 self.shared.schedule_all(&mut state, issuer, *algorithm, now);
             }

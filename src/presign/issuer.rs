@@ -147,7 +147,7 @@ pub struct View {
 #[derive(Debug)]
 pub struct Issuer {
     slot: Arc<IssuerSlot>,
-    certificate: Certificate,
+    certificate: ArcSwap<Certificate>,
     key_id: [u8; 32],
     number: u64,
     view: ArcSwap<View>,
@@ -172,7 +172,7 @@ impl Issuer {
         let view = View { settings: Arc::new(settings), signer: None, table: None };
         Issuer {
             slot,
-            certificate,
+            certificate: ArcSwap::from_pointee(certificate),
             key_id,
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             view: ArcSwap::from_pointee(view),
@@ -192,8 +192,13 @@ impl Issuer {
     }
 
     /// Its certificate.
-    pub fn certificate(&self) -> &Certificate {
-        &self.certificate
+    pub fn certificate(&self) -> Arc<Certificate> {
+        self.certificate.load_full()
+    }
+
+    /// Takes another certificate of the same CA, one with the same key and name: a renewed one.
+    pub(super) fn set_certificate(&self, certificate: Certificate) {
+        self.certificate.store(Arc::new(certificate));
     }
 
     /// SHA-256 of its SubjectPublicKeyInfo and its id.

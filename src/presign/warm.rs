@@ -98,13 +98,14 @@ fn is_genuine(segment: &Segment, issuer: &Issuer, certificates: &mut HashMap<Vec
     if spec.issuer != *issuer.slot().hashes(spec.issuer.algorithm) {
         return false;
     }
+    let ca = issuer.certificate();
     let signer = match &spec.certificate {
-        None => Some(issuer.certificate()),
+        None => Some(&*ca),
         Some(der) => certificates
             .entry(der.clone())
             .or_insert_with(|| {
                 let certificate = Certificate::from_der(der).ok()?;
-                certificate.verify_signed_by(issuer.certificate()).ok()?;
+                certificate.verify_signed_by(&ca).ok()?;
                 Some(certificate)
             })
             .as_ref(),

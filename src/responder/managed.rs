@@ -212,6 +212,12 @@ impl Managed {
             files.signer = Part::new(signer_paths(&spec));
             files.slot_version = None;
         }
+        if spec.certificate != self.spec.certificate {
+            // A renewed one: the signer, and lists, must hold under it too.
+            presigner.set_certificate(&self.issuer, &spec.certificate);
+            files.signer.wanted = true;
+            files.status.wanted = true;
+        }
         presigner.set_settings(&self.issuer, spec.settings.clone());
         let mut known = Known { busy: None, ..self.known().clone() };
         known.has_new_sources |= spec.sources != self.spec.sources;

@@ -1,5 +1,6 @@
 use super::*;
-use crate::ocsp::{HashAlgorithm, Serial};
+use crate::ocsp::{CertStatus, HashAlgorithm, Serial};
+use crate::presign::IssuerSettings;
 use crate::signer::KeyKind;
 use crate::status::Source;
 use crate::store::Lookup;
@@ -67,19 +68,29 @@ impl Ca {
             .with_index(self.path(index))
     }
 
-    /// Whether the answer about a certificate is ready, and which.
-    fn said(&self, responder: &Responder, n: u8) -> Option<crate::ocsp::CertStatus> {
+    fn ask(&self, responder: &Responder, n: u8) -> (Lookup, Vec<u8>) {
         let hashes = self.certificate.issuer_hashes(HashAlgorithm::Sha1);
         let der = crate::client::request(&hashes, &serial(n), None);
         let request = crate::ocsp::Request::parse(&der).unwrap();
-        match responder.store().answer(&request, SystemClock.now(), &mut Vec::new()) {
+        let mut out = Vec::new();
+        (responder.store().answer(&request, SystemClock.now(), &mut out), out)
+    }
+
+    /// Whether the answer about a certificate is ready, and which.
+    fn said(&self, responder: &Responder, n: u8) -> Option<CertStatus> {
+        match self.ask(responder, n).0 {
             Lookup::Ready { status, .. } => Some(status),
             Lookup::NotHere | Lookup::OnDemand => None,
         }
     }
 
+    fn answer(&self, responder: &Responder, n: u8) -> Option<Vec<u8>> {
+        let (lookup, out) = self.ask(responder, n);
+        matches!(lookup, Lookup::Ready { .. }).then_some(out)
+    }
+
     fn is_revoked(&self, responder: &Responder, n: u8) -> bool {
-        matches!(self.said(responder, n), Some(crate::ocsp::CertStatus::Revoked { .. }))
+        matches!(self.said(responder, n), Some(CertStatus::Revoked { .. }))
     }
 }
 
@@ -165,4 +176,27 @@ fn a_responder_stops_although_a_source_hangs() {
     assert!(began.elapsed() < LIMIT / 2, "took {:?}", began.elapsed());
     released.store(true, Ordering::SeqCst);
     eventually("the reader has ended", || at_work() == 0);
+}
+
+#[test]
+fn a_renewed_ca_certificate_is_taken_into_use() {
+    let ca = Ca::new("Renewed");
+    let responder = Responder::start(ResponderSettings::default());
+    let settings = IssuerSettings { archive_cutoff: true, ..IssuerSettings::default() };
+    let spec = ca.spec("renewed", "index.txt").with_settings(settings);
+    responder.set_issuers(vec![spec.clone()]);
+    let cutoff = |certificate: &Certificate| crate::time::format_generalized(certificate.not_before()).to_vec();
+    let answered_with = |certificate: &Certificate| {
+        let answer = ca.answer(&responder, 1);
+        answer.is_some_and(|der| der.windows(15).any(|w| w == cutoff(certificate)))
+    };
+    eventually("served", || answered_with(&ca.certificate));
+
+    let renewed = Ca::certified("Renewed", &ca.key, 3);
+    assert_eq!(renewed.spki_der(), ca.certificate.spki_der());
+    responder.set_issuers(vec![IssuerSpec { certificate: renewed.clone(), ..spec.clone() }]);
+    eventually("archiveCutoff follows", || answered_with(&renewed));
+    let inner = &responder.running.inner;
+    assert_eq!(*inner.issuers()[0].issuer().certificate(), renewed);
+    assert_eq!(responder.reports()[0].signer_fault, None);
 }

@@ -18,7 +18,7 @@ pub(super) fn try_out(
     now: Timestamp,
 ) -> Result<(Arc<ActiveSigner>, SignerFacts), String> {
     let profile = issuer.view().settings.profile;
-    let ca = issuer.certificate();
+    let ca = &*issuer.certificate();
     let facts = signer::check(ca, certificate, &*key, profile, now).map_err(|refused| refused.to_string())?;
     let signer = Arc::new(ActiveSigner::new(key, certificate.clone(), ca));
     // Nobody is ever asked about this serial under this CA, so nothing that could be served is signed.
