@@ -1,35 +1,27 @@
 //! One issuer and its files: what has been read of them, what is watched, what went wrong.
 
+use super::files::{Files, Part, signer_paths, status_paths};
+use super::guard::{refuse_collapse, refuse_step_back};
 use super::report::{IssuerReport, SignerReport, SourceSummary};
 use super::spec::{IssuerSpec, SignerOrigin};
 use super::trial::{self, Bench};
 use crate::ocsp::Profile;
 use crate::presign::{Issuer, Presigner, Table};
 use crate::signer::{RsaPadding, SignerKind, files};
-use crate::status::{LoadError, Source, SourceFacts, StatusSet, Watch};
+use crate::status::{LoadError, Source, StatusSet};
 use crate::time::{Timestamp, monotonic};
 use crate::x509::Certificate;
 use std::panic::resume_unwind;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
-
-/// How long to wait before something that failed is tried again although its files did not change: a missing mount comes back,
-/// a certificate becomes valid.
-const RETRY: Duration = Duration::from_secs(10);
-/// The longest wait after one failure upon another: reading a large index that stays bad must not take a core.
-const MAX_RETRY: Duration = Duration::from_secs(320);
 
 /// How often an answer is read back though nothing was signed: a damaged disk shows.
 const READ_BACK_EVERY: Duration = Duration::from_secs(600);
 
 /// What is said of a slot that is still empty.
 const NONE_YET: &str = "no signer has been issued yet";
-
-/// From how many certificates on the loss of more than half of them is taken for a damaged file; the loss of all always is.
-const COLLAPSE_FROM: usize = 10;
 
 /// Reads an issuer's sources: [`status::load`], or what a test puts there.
 pub(super) type Load = dyn Fn(&Certificate, &[Source], Timestamp) -> Result<StatusSet, LoadError> + Send + Sync;
@@ -55,14 +47,6 @@ pub(super) struct Managed {
     /// Held by a reader while it hands over, so that what was read under an earlier spec never comes last.
     handing_over: Arc<Mutex<()>>,
     refused_segments: Vec<String>,
-}
-
-/// The files of an issuer, as its reader sees them.
-struct Files {
-    status: Part,
-    signer: Part,
-    /// [`Slot::version`](crate::signer::slots::Slot::version) of the signer that was last looked at.
-    slot_version: Option<u64>,
 }
 
 /// What has been read, and what went wrong.
@@ -98,54 +82,6 @@ struct Busy {
     began: Instant,
     /// It has been told that this takes long.
     is_told: bool,
-}
-
-/// Files that are read together, and how that went.
-struct Part {
-    paths: Vec<PathBuf>,
-    /// `None` before the first look: it is for the reader to ask the file system anything.
-    watch: Option<Watch>,
-    /// Read at the next pass, whatever the watch says.
-    wanted: bool,
-    fault: Option<String>,
-    retry_at: Timestamp,
-    /// Failures in a row.
-    failures: u32,
-}
-
-impl Part {
-    fn new(paths: Vec<PathBuf>) -> Self {
-        Part { paths, watch: None, wanted: true, fault: None, retry_at: Timestamp::MIN, failures: 0 }
-    }
-
-    fn is_due(&mut self, now: Timestamp) -> bool {
-        let changed = match &mut self.watch {
-            Some(watch) => !watch.poll().is_empty(),
-            None => {
-                self.watch = Some(Watch::new(self.paths.iter().cloned()));
-                true
-            }
-        };
-        // Beyond the longest wait it is the clock that was set back.
-        let is_time = now >= self.retry_at || self.retry_at.since(now) > MAX_RETRY;
-        let retry = self.fault.is_some() && is_time;
-        std::mem::take(&mut self.wanted) || changed || retry
-    }
-
-    /// Notes how it went; true if a fault is new and should be told.
-    fn settled(&mut self, fault: Option<String>, now: Timestamp) -> bool {
-        self.retry_at = now.plus(MAX_RETRY.min(RETRY * (1 << self.failures.min(5))));
-        self.failures = if fault.is_some() { self.failures.saturating_add(1) } else { 0 };
-        let news = fault.is_some() && self.fault != fault;
-        self.fault = fault;
-        news
-    }
-}
-
-impl Files {
-    fn new(spec: &IssuerSpec) -> Self {
-        Files { status: Part::new(status_paths(spec)), signer: Part::new(signer_paths(spec)), slot_version: None }
-    }
 }
 
 impl Managed {
@@ -541,52 +477,5 @@ impl Drop for Attended<'_> {
         if busy.is_some_and(|busy| busy.is_told) {
             tracing::info!(issuer = self.0.spec.id, "its files have been read after all");
         }
-    }
-}
-
-/// An index from which most certificates have vanished, or some and the end of its last line, is far more often a file cut short
-/// than a CA that forgot them, and taking it over would tell their holders `unauthorized`.
-fn refuse_collapse(before: &Table, after: &Table, set: &StatusSet) -> Result<(), String> {
-    let ends_mid_line =
-        set.sources.iter().any(|s| matches!(&s.facts, SourceFacts::Index(index) if index.ends_mid_line));
-    let has_shrunk = after.len() < before.len().div_ceil(2);
-    if !before.knows_issued() || !(has_shrunk || ends_mid_line) {
-        return Ok(());
-    }
-    let lost = before.lost_in(after);
-    let lost_most = lost == before.len() || (before.len() >= COLLAPSE_FROM && lost > before.len() / 2);
-    if lost == 0 || !(lost_most || ends_mid_line) {
-        return Ok(());
-    }
-    let how = if ends_mid_line { " and the last line has no end" } else { "" };
-    Err(format!(
-        "{lost} of {} certificates are no longer listed{how}: the file looks cut short; if it is meant, restart the responder",
-        before.len()
-    ))
-}
-
-/// A CRL older than the one that has been in use under the same name is an old one put back: what was revoked in between would
-/// seem good again.
-fn refuse_step_back(before: &[SourceSummary], set: &StatusSet) -> Result<(), String> {
-    for new in set.sources.iter().filter(|new| matches!(new.facts, SourceFacts::Crl(_))) {
-        let file = new.source.path().display().to_string();
-        if let Some(old) = before.iter().find(|old| old.file == file && old.data_time > new.data_time) {
-            return Err(format!(
-                "CRL {file}: its thisUpdate {} is before {}, that of the list in use: an old list has been put back; if it is meant, restart the responder",
-                new.data_time, old.data_time
-            ));
-        }
-    }
-    Ok(())
-}
-
-fn status_paths(spec: &IssuerSpec) -> Vec<PathBuf> {
-    spec.sources.iter().map(|source| source.path().to_path_buf()).collect()
-}
-
-fn signer_paths(spec: &IssuerSpec) -> Vec<PathBuf> {
-    match &spec.signer {
-        Some(SignerOrigin::Files(files)) => vec![files.certificate.clone(), files.key.clone()],
-        Some(SignerOrigin::Slot { .. }) | None => Vec::new(),
     }
 }

@@ -15,6 +15,8 @@
 //! # }
 //! ```
 
+mod files;
+mod guard;
 mod managed;
 mod pass;
 mod report;
