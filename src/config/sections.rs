@@ -3,6 +3,7 @@
 use super::document::{Collector, Node, Section};
 use super::quantity::{ByteSize, Rate};
 use super::response::duration;
+use crate::ocsp::mount_prefix;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -293,11 +294,10 @@ fn mounts(node: &Node) -> Result<Vec<String>, String> {
     mounts
         .into_iter()
         .map(|m| {
-            let visible = m.bytes().all(|b| b.is_ascii_graphic() && !matches!(b, b'%' | b'?' | b'#'));
-            if m.len() < 2 || !m.starts_with('/') || m.ends_with('/') || m.contains("//") || !visible {
+            if m.len() < 2 || !m.starts_with('/') || m.ends_with('/') || m.contains("//") {
                 return Err(format!("\"{m}\" is not a path prefix; write \"/ocsp\" (the root needs no entry)"));
             }
-            Ok(m.to_owned())
+            mount_prefix(m).map(|_| m.to_owned()).map_err(|e| e.to_string())
         })
         .collect()
 }

@@ -155,6 +155,12 @@ fn faults_name_place_key_and_remedy() {
                 "4:10: endpoint.mounts: \"ocsp/\" is not a path prefix; write \"/ocsp\" (the root needs no entry)",
             ],
         ),
+        (
+            "[endpoint]\nmounts = [\"/a:b\"]",
+            &[
+                "2:10: endpoint.mounts: mount prefix \"/a:b\" may hold only letters, digits and -._~/ ; write it as in the AIA URL, without host or query",
+            ],
+        ),
         ("[endpoint]\nlisten = []", &["2:10: endpoint.listen: expected 1 to 64 addresses, found 0"]),
         (
             "[endpoint]\nidle_timeout = 60",

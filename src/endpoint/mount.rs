@@ -1,5 +1,7 @@
 //! Which part of a request target is the OCSP request.
 
+use crate::ocsp::{MountPrefixError, mount_prefix};
+
 /// The prefixes under which the responder answers, longest first.
 ///
 /// A target is taken as it came: no `//` is merged and no dot-segment resolved, because `/` is a character of base64.
@@ -11,22 +13,15 @@ pub struct Mounts(Vec<Vec<u8>>);
 /// A mount prefix that cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MountError {
-    /// A character that a path segment cannot have.
-    #[error(
-        "mount prefix {0:?} may hold only letters, digits and -._~/ ; write it as in the AIA URL, without host or query"
-    )]
-    Character(String),
-    /// Longer than [`Mounts::MAX_LEN`].
-    #[error("mount prefix {0:?} is longer than {max} octets", max = Mounts::MAX_LEN)]
-    TooLong(String),
+    /// It is not one.
+    #[error(transparent)]
+    Prefix(#[from] MountPrefixError),
     /// More than [`Mounts::MAX_COUNT`].
     #[error("{0} mount prefixes are more than the {max} allowed", max = Mounts::MAX_COUNT)]
     TooMany(usize),
 }
 
 impl Mounts {
-    /// The most octets of a prefix.
-    pub const MAX_LEN: usize = 256;
     /// The most prefixes.
     pub const MAX_COUNT: usize = 1_024;
 
@@ -34,14 +29,7 @@ impl Mounts {
     pub fn new<S: AsRef<str>>(prefixes: impl IntoIterator<Item = S>) -> Result<Self, MountError> {
         let mut mounts = Vec::new();
         for prefix in prefixes {
-            let text = prefix.as_ref();
-            let trimmed = text.trim_matches('/');
-            if trimmed.len() > Self::MAX_LEN {
-                return Err(MountError::TooLong(text.to_owned()));
-            }
-            if !trimmed.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~/".contains(&b)) {
-                return Err(MountError::Character(text.to_owned()));
-            }
+            let trimmed = mount_prefix(prefix.as_ref())?;
             if !trimmed.is_empty() {
                 mounts.push(trimmed.as_bytes().to_vec());
             }

@@ -3,6 +3,7 @@
 mod certid;
 pub(crate) mod general;
 mod get;
+mod mount;
 mod profile;
 mod request;
 mod serial;
@@ -12,6 +13,7 @@ mod template;
 
 pub use certid::{CertId, HashAlgorithm, HashValue, IssuerHashes};
 pub use get::{GetError, MAX_PATH_LEN, decode_get_path, strip_mount};
+pub use mount::{MAX_MOUNT_LEN, MountPrefixError, mount_prefix};
 pub use profile::{Profile, Unissued};
 pub use request::{CertIds, Place, Request, RequestError};
 pub use serial::{Serial, SerialError};
