@@ -318,3 +318,39 @@ fn a_registry_behind_a_url_is_checked_by_its_copy_and_nobody_is_contacted() {
     let (_, _, err) = place.check(&[]);
     assert!(err.contains("https://127.0.0.1:1/issuers.json:2:") && err.contains("leads out of"), "{err}");
 }
+
+#[test]
+fn a_pipe_is_named_and_not_waited_for() {
+    let pipe = |place: &Place, name: &str| {
+        let _ = fs::remove_file(place.path().join(name));
+        assert!(Command::new("mkfifo").arg(place.path().join(name)).status().unwrap().success());
+    };
+    for (name, told) in [
+        ("issuers.json", "error: issuers.json: the registry cannot be read: not a regular file"),
+        ("ca.pem", "ca-1.certificate: ca.pem: not a regular file"),
+        ("ca.crl", "ca.crl: not a regular file"),
+        ("ocsp.key", "ocsp.key: not a regular file"),
+        ("trust.pem", "enrolment.est: trust.pem: not a regular file"),
+    ] {
+        let place = Place::new();
+        place.write("trust.pem", pem::encode("CERTIFICATE", place.ca.der()));
+        let est = "[enrolment.est]\nprotocol = \"est\"\nurl = \"https://ca.example\"\ntrust = \"trust.pem\"\n";
+        place.write("stillgood.toml", format!("[registry]\nsource = \"issuers.json\"\n{est}"));
+        pipe(&place, name);
+        let (code, _, err) = place.check(&[]);
+        assert!(code == Some(1) && err.contains(told), "{name}: {err}");
+    }
+}
+
+#[test]
+fn a_mount_that_serve_would_refuse_is_a_fault() {
+    let place = Place::new();
+    for mount in ["/a:b".to_owned(), format!("/{}", "a".repeat(257))] {
+        place.write(
+            "stillgood.toml",
+            format!("[endpoint]\nmounts = [\"{mount}\"]\n[registry]\nsource = \"issuers.json\"\n"),
+        );
+        let (code, _, err) = place.check(&[]);
+        assert!(code == Some(1) && err.contains("2:10: endpoint.mounts: mount prefix"), "{err}");
+    }
+}

@@ -195,8 +195,8 @@ impl Vault {
     }
 }
 
-/// Reads a file of at most `max` octets.
-pub(super) fn read_bounded(path: &Path, max: usize) -> io::Result<Vec<u8>> {
+/// Reads a regular file of at most `max` octets.
+pub(crate) fn read_bounded(path: &Path, max: usize) -> io::Result<Vec<u8>> {
     // Asked by name first: opening a pipe would wait for its writer.
     if !fs::metadata(path)?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));

@@ -26,6 +26,8 @@ mod record;
 mod source;
 mod sync;
 
+pub(crate) use memory::read_bounded;
+
 pub use document::{Document, MAX_ISSUERS, MAX_LEN};
 pub use follower::{ApproveError, Change, Follower, Held, last_good, would_refuse};
 pub use impact::{Guard, Impact};

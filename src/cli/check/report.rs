@@ -3,7 +3,7 @@
 use crate::cli::show::relative;
 use crate::cli::sync;
 use crate::config::{Config, Fault, HumanDuration, Protocol, RegistrySource};
-use crate::registry::{Document, Issuer, RecordRules, SignerSource, State, last_good, would_refuse};
+use crate::registry::{Document, Issuer, RecordRules, SignerSource, State, last_good, read_bounded, would_refuse};
 use crate::signer::slots::Slots;
 use crate::signer::{self, RsaPadding, SigningKey, files};
 use crate::status::{self, Source};
@@ -11,8 +11,8 @@ use crate::time::Timestamp;
 use crate::x509::Certificate;
 use crate::x509::crl::Freshness;
 use std::fmt::Write;
-use std::fs::File;
-use std::io::{self, Read};
+use std::fs::{self, File};
+use std::io;
 use std::path::Path;
 
 /// Everything that was found; the form of `--json`.
@@ -92,7 +92,7 @@ impl IssuerReport {
 }
 
 fn registry(config: &Config, file: &Path, now: Timestamp, report: &mut Report) {
-    match read(file, crate::registry::MAX_LEN) {
+    match read_bounded(file, crate::registry::MAX_LEN) {
         Ok(bytes) => document(config, file, &bytes, true, now, report),
         Err(e) => report.faults.push(Fault::of_file(file, format!("the registry cannot be read: {e}"))),
     }
@@ -103,7 +103,7 @@ fn server(config: &Config, url: &str, now: Timestamp, report: &mut Report) {
     let mut fault = |key: &str, text: String| {
         report.faults.push(Fault::of_file(&config.file, format!("registry.{key}: {text}")));
     };
-    if let Some(Err(e)) = config.registry.trust.as_ref().map(File::open) {
+    if let Some(Err(e)) = config.registry.trust.as_deref().map(can_be_read) {
         fault("trust", format!("{}: {e}", config.registry.trust.clone().unwrap_or_default().display()));
     }
     if let Some((certificate, key)) = &config.registry.client {
@@ -141,7 +141,7 @@ fn document(config: &Config, file: &Path, bytes: &[u8], is_next: bool, now: Time
     if let Some(why) = is_next.then(|| would_refuse(&config.state_dir, document.number(), bytes)).flatten() {
         report.faults.push(Fault::of_file(file, why));
     }
-    let generation = document.resolve(&mut |path| read(path, files::MAX_CERTIFICATE_FILE_LEN));
+    let generation = document.resolve(&mut |path| read_bounded(path, files::MAX_CERTIFICATE_FILE_LEN));
     report.generation = Some(generation.number);
     report.faults.extend(generation.quarantined.into_iter().flat_map(|q| q.faults));
     report.warnings.extend(generation.notes);
@@ -344,7 +344,7 @@ fn enrolments(config: &Config, report: &mut Report) {
             }
         };
         for path in paths {
-            if let Err(e) = File::open(path) {
+            if let Err(e) = can_be_read(path) {
                 let text = format!("enrolment.{name}: {}: {e}", path.display());
                 report.faults.push(Fault::of_file(&config.file, text));
             }
@@ -352,11 +352,11 @@ fn enrolments(config: &Config, report: &mut Report) {
     }
 }
 
-fn read(path: &Path, max: usize) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.take(max as u64 + 1).read_to_end(&mut bytes)?;
-    match bytes.len() > max {
-        true => Err(io::Error::new(io::ErrorKind::FileTooLarge, format!("longer than {max} octets"))),
-        false => Ok(bytes),
+/// Whether a file can be read; it is not.
+fn can_be_read(path: &Path) -> io::Result<()> {
+    // Asked by name first: opening a pipe would wait for its writer.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
     }
+    File::open(path).map(drop)
 }

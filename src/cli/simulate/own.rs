@@ -4,7 +4,8 @@ use super::super::{print, print_error};
 use super::Args;
 use crate::agent::{Reading, Settings, view_of};
 use crate::config::{Config, RegistrySource};
-use crate::registry::{Document, RecordRules, State};
+use crate::registry::{Document, MAX_LEN, RecordRules, State, read_bounded};
+use crate::signer::files::MAX_CERTIFICATE_FILE_LEN;
 use crate::simulate::{Own, OwnReport};
 use crate::time::{Clock, SystemClock};
 use std::fmt::Write;
@@ -43,10 +44,10 @@ fn reports(args: &Args, file: &Path) -> Result<Vec<OwnReport>, String> {
         (Some(file), _) | (None, RegistrySource::File(file)) => file.clone(),
         _ => return Err("the registry is on a server, and nothing is contacted; write --registry FILE".to_owned()),
     };
-    let bytes = std::fs::read(&registry).map_err(|e| format!("{}: {e}", registry.display()))?;
+    let bytes = read_bounded(&registry, MAX_LEN).map_err(|e| format!("{}: {e}", registry.display()))?;
     let rules = RecordRules::of(&config);
     let document = Document::parse(&bytes, &registry, &rules).map_err(|faults| faults.to_string())?;
-    let generation = document.resolve(&mut |path| std::fs::read(path));
+    let generation = document.resolve(&mut |path| read_bounded(path, MAX_CERTIFICATE_FILE_LEN));
     for quarantined in &generation.quarantined {
         print_error(&format!("warning: {} is left out: its record cannot be used\n", quarantined.name()));
     }
