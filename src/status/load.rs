@@ -369,18 +369,22 @@ fn load_crl(path: &Path, issuer: &Certificate) -> Result<Loaded, SourceFault> {
         file.read_to_end(&mut bytes)?;
         Ok(bytes)
     })?;
-    let der = if pem::is_der(&bytes) {
-        bytes
-    } else {
-        match <[Vec<u8>; 1]>::try_from(pem::decode(&bytes, &["X509 CRL"])?) {
-            Ok([der]) => der,
-            Err(several) => return Err(SourceFault::SeveralCrls(several.len())),
-        }
+    // Text is let go before the list is walked: beside it and the entries there is only the DER.
+    let der = match pem::is_der(&bytes) {
+        true => bytes,
+        false => single_crl(bytes)?,
     };
     let crl = Crl::parse(&der)?;
     crl.verify(issuer)?;
     let (list, facts) = read_entries(&crl)?;
     Ok(Loaded { list, fingerprint, data_time: crl.this_update, entries: facts.entries, facts: SourceFacts::Crl(facts) })
+}
+
+/// The only CRL in PEM text, which is given back when it has been decoded.
+fn single_crl(text: Vec<u8>) -> Result<Vec<u8>, SourceFault> {
+    let found = pem::decode(&text, &["X509 CRL"])?;
+    drop(text);
+    <[Vec<u8>; 1]>::try_from(found).map(|[der]| der).map_err(|several| SourceFault::SeveralCrls(several.len()))
 }
 
 fn read_entries(crl: &Crl<'_>) -> Result<(Vec<StatusEntry>, CrlFacts), SourceFault> {

@@ -11,6 +11,8 @@ const BEGIN: &[u8] = b"-----BEGIN ";
 const END: &[u8] = b"-----END ";
 const DASHES: &[u8] = b"-----";
 
+/// How much base64 is decoded at once: whole groups of four characters.
+const PIECE: usize = 4096;
 /// The longest label that is read.
 const MAX_LABEL_LEN: usize = 64;
 /// The most blocks that are read from one file.
@@ -130,8 +132,8 @@ pub fn encode(label: &str, der: &[u8]) -> String {
 
 fn block(lines: &mut Lines<'_>, begins: usize, label: &str) -> Result<Block, PemError> {
     let no_end = || PemError::NoEnd { line: begins, label: label.to_owned() };
-    // Room for all there is, so that a key is never left behind by a vector that grows.
-    let mut base64 = Zeroizing::new(Vec::with_capacity(lines.until_end().ok_or_else(no_end)?));
+    let mut decoder = Decoder::with_room(lines.until_end().ok_or_else(no_end)?);
+    let damaged = || PemError::Base64 { line: begins, label: label.to_owned() };
     let mut encrypted = false;
     let mut in_headers = false;
     loop {
@@ -148,14 +150,51 @@ fn block(lines: &mut Lines<'_>, begins: usize, label: &str) -> Result<Block, Pem
         } else if in_headers && text.is_empty() {
             in_headers = false;
         } else if !in_headers {
-            base64.extend(text.iter().filter(|b| !b.is_ascii_whitespace()));
+            decoder.feed(text).ok_or_else(damaged)?;
         }
     }
-    let damaged = || PemError::Base64 { line: begins, label: label.to_owned() };
-    let mut der = Zeroizing::new(vec![0; BASE64.decode_len(base64.len()).map_err(|_| damaged())?]);
-    let len = BASE64.decode_mut(&base64, &mut der).map_err(|_| damaged())?;
-    der.truncate(len);
-    Ok(Block { label: label.to_owned(), der, encrypted })
+    Ok(Block { label: label.to_owned(), der: decoder.finish().ok_or_else(damaged)?, encrypted })
+}
+
+/// Decodes base64 in pieces, so that beside the text there is only the result. What it holds is wiped.
+struct Decoder {
+    piece: Zeroizing<[u8; PIECE]>,
+    filled: usize,
+    der: Zeroizing<Vec<u8>>,
+}
+
+impl Decoder {
+    /// Room for all that so much text stands for, so that a key is never left behind by a vector that grows.
+    fn with_room(text: usize) -> Self {
+        let der = Zeroizing::new(Vec::with_capacity(text.div_ceil(4).saturating_mul(3)));
+        Decoder { piece: Zeroizing::new([0; PIECE]), filled: 0, der }
+    }
+
+    fn feed(&mut self, text: &[u8]) -> Option<()> {
+        for octet in text.iter().filter(|b| !b.is_ascii_whitespace()) {
+            *self.piece.get_mut(self.filled)? = *octet;
+            self.filled += 1;
+            if self.filled == PIECE {
+                self.decode()?;
+            }
+        }
+        Some(())
+    }
+
+    fn decode(&mut self) -> Option<()> {
+        let text = self.piece.get(..self.filled)?;
+        let before = self.der.len();
+        self.der.resize(before + BASE64.decode_len(text.len()).ok()?, 0);
+        let len = BASE64.decode_mut(text, self.der.get_mut(before..)?).ok()?;
+        self.der.truncate(before + len);
+        self.filled = 0;
+        Some(())
+    }
+
+    fn finish(mut self) -> Option<Zeroizing<Vec<u8>>> {
+        self.decode()?;
+        Some(self.der)
+    }
 }
 
 /// Lines without their ends and without trailing blanks, with their numbers.
@@ -245,7 +284,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_encoded_is_decoded(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
+        fn what_is_encoded_is_decoded(octets in proptest::collection::vec(any::<u8>(), 0..8000)) {
             let text = encode("A B", &octets);
             prop_assert_eq!(blocks(text.as_bytes()).unwrap().remove(0).der.to_vec(), octets);
         }
