@@ -133,7 +133,7 @@ pub struct Response {
     pub profile: Profile,
     /// nextUpdate − thisUpdate, both ends included (BR §4.9.9): nextUpdate is one second earlier than the sum.
     pub validity: Duration,
-    /// A response is signed again this long after its thisUpdate, at the latest.
+    /// A response is signed again this long after its thisUpdate, at the latest, and never later than half of its life.
     pub refresh: Duration,
     /// thisUpdate is this much earlier than the time of signing.
     pub backdate: Duration,
@@ -242,9 +242,10 @@ pub(crate) fn doubts(response: &Response) -> Vec<Violation> {
         found.push((
             "refresh",
             format!(
-                "refresh {} is more than half of validity {}: less than half a validity remains to mend an outage",
+                "refresh {} is more than half of validity {}: answers are signed again at half of it all the same, after {}",
                 shown(response.refresh),
-                shown(response.validity)
+                shown(response.validity),
+                shown(response.validity / 2)
             ),
         ));
     }

@@ -17,7 +17,7 @@ pub const PROVISIONAL: Duration = Duration::from_secs(10 * 60);
 pub struct Cadence {
     /// From thisUpdate to nextUpdate, both included (CA/B BR §4.9.9): nextUpdate is one second earlier than the sum.
     pub validity: Duration,
-    /// Signed again at the latest this long after thisUpdate.
+    /// Signed again at the latest this long after thisUpdate, or at half of a response's life, if that is earlier.
     pub refresh: Duration,
     /// How far thisUpdate lies before the moment of signing, for clients whose clock is slow.
     pub backdate: Duration,
@@ -95,8 +95,8 @@ impl Cadence {
     /// When entries signed with these dates are signed again.
     ///
     /// Every slice has its own stable place in the period, drawn from a hash, so that neither signing nor the expiry of
-    /// caches bunches, whatever happened at the start: the first time round it comes early, never late. A response whose
-    /// life was cut short by its signer is due at half of that life.
+    /// caches bunches, whatever happened at the start: the first time round it comes early, never late. None is due later than
+    /// at half of its life: one whose life was cut short by its signer, or if the refresh is more than half of the validity.
     pub fn due(&self, dates: &Dates, place: u64) -> Timestamp {
         let period = self.period().as_secs();
         let phase = scale(place, period);
@@ -205,6 +205,14 @@ mod tests {
             let second = sign(first);
             prop_assert_eq!(second.since(first), c.period());
         }
+    }
+
+    #[test]
+    fn a_refresh_of_more_than_half_of_the_validity_is_half_of_it() {
+        let c = cadence(96, 72);
+        let d = c.dates(t(5_000_000), (t(0), Timestamp::MAX), t(0)).unwrap();
+        let latest = (0..1000_u64).map(|i| c.due(&d, i.wrapping_mul(0x9e37_79b9_7f4a_7c15))).max().unwrap();
+        assert_eq!(latest.since(d.this_update).as_secs(), 48 * HOUR - 1, "nextUpdate is included");
     }
 
     #[test]
