@@ -5,8 +5,8 @@ mod common;
 use common::site::{LIMIT, Said, site};
 use common::{eventually, long_serial};
 use std::io::Write;
-use std::sync::{Arc, Mutex};
-use stillgood::ocsp::HashAlgorithm;
+use std::sync::{Arc, LazyLock, Mutex};
+use stillgood::ocsp::{HashAlgorithm, Profile};
 use stillgood::presign::{DemandSettings, IssuerSettings};
 use tracing_subscriber::EnvFilter;
 
@@ -24,16 +24,41 @@ impl Write for Log {
     }
 }
 
-#[test]
-fn each_signing_is_recorded() {
+/// What all tests of this file log.
+static LOG: LazyLock<Log> = LazyLock::new(|| {
     let log = Log::default();
     let writer = log.clone();
     let subscriber = tracing_subscriber::fmt().with_env_filter(EnvFilter::new("info,audit=debug"));
     subscriber.with_ansi(false).with_writer(move || writer.clone()).init();
-    let lines = || -> Vec<String> {
-        let text = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
-        text.lines().filter(|line| line.contains(" audit: signed")).map(str::to_owned).collect()
-    };
+    log
+});
+
+/// The lines of this level about signings.
+fn lines(level: &str) -> Vec<String> {
+    let text = String::from_utf8(LOG.0.lock().unwrap().clone()).unwrap();
+    let wanted = format!(" {level} audit: signed");
+    text.lines().filter(|line| line.contains(&wanted)).map(str::to_owned).collect()
+}
+
+#[test]
+fn under_cabf_each_signing_is_recorded_by_default() {
+    assert_eq!(lines("INFO"), [""; 0]);
+    let settings = IssuerSettings { profile: Profile::Cabf, ..IssuerSettings::default() };
+    let site = site(&["index"], settings, DemandSettings::default());
+    eventually(LIMIT, "served", || {
+        site.said(HashAlgorithm::Sha1, 5) == Said::Good && site.responder.presign_stats().missing == 0
+    });
+    site.ask(HashAlgorithm::Sha256, &[long_serial(6)], None);
+    let count = |what: &str| lines("INFO").iter().filter(|line| line.contains(what)).count();
+    assert_eq!(count("signed: slice"), site.responder.presign_stats().slices);
+    assert_eq!(count("on demand") as u64, site.responder.demand_stats().signed);
+    assert!(count("on demand") > 0);
+}
+
+#[test]
+fn each_signing_is_recorded() {
+    let lines = || lines("DEBUG");
+    let _ = lines();
     let settings = IssuerSettings { answers_nonces: true, ..IssuerSettings::default() };
     let site = site(&["index"], settings, DemandSettings::default());
     eventually(LIMIT, "served", || {

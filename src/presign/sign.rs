@@ -2,7 +2,9 @@
 
 use super::issuer::{ActiveSigner, Issuer, View};
 use super::schedule::{CannotDate, Dates};
-use crate::ocsp::{CertStatus, HashAlgorithm, Serial, Single, Template, TemplateSpec, archive_cutoff_extension};
+use crate::ocsp::{
+    CertStatus, HashAlgorithm, Profile, Serial, Single, Template, TemplateSpec, archive_cutoff_extension,
+};
 use crate::signer::SignError;
 use crate::store::{Keys, KeysError, Part, Segment, SegmentError, SegmentMeta, hash};
 use crate::time::Timestamp;
@@ -94,23 +96,33 @@ pub fn trial(
     Ok(response)
 }
 
-/// Where each signing is recorded (CA/B BR §5.4.1), at the level `debug`: one event for a segment, one for an answer on demand.
+/// Where each signing is recorded: one event for a segment, one for an answer on demand. At the level `info` under `cabf`, whose
+/// rule book demands the record (CA/B BR §5.4.1), and at `debug` under the others.
 pub const AUDIT: &str = "audit";
 
 /// Records what was signed under a template.
 pub fn record(issuer: &Issuer, template: &Template, certificates: usize, what: &str) {
     let spec = template.spec();
-    tracing::debug!(
-        target: AUDIT,
-        issuer = issuer.id(),
-        hash = spec.issuer.algorithm.name(),
-        certificates,
-        responder = %spec.responder,
-        algorithm = spec.algorithm.name(),
-        this_update = %spec.this_update,
-        next_update = %spec.next_update,
-        "signed: {what}"
-    );
+    macro_rules! record {
+        ($level:expr) => {
+            tracing::event!(
+                target: AUDIT,
+                $level,
+                issuer = issuer.id(),
+                hash = spec.issuer.algorithm.name(),
+                certificates,
+                responder = %spec.responder,
+                algorithm = spec.algorithm.name(),
+                this_update = %spec.this_update,
+                next_update = %spec.next_update,
+                "signed: {what}"
+            )
+        };
+    }
+    match issuer.view().settings.profile {
+        Profile::Cabf => record!(tracing::Level::INFO),
+        Profile::Rfc6960 | Profile::Rfc9919 => record!(tracing::Level::DEBUG),
+    }
 }
 
 /// The octets around an entry, for an issuer's present signer.
