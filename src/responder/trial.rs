@@ -50,7 +50,7 @@ pub(super) fn read_back(
     let dates = segment.template().spec();
     let at = now.min(dates.next_update).max(dates.this_update);
     let asked = client::Asked { hash: algorithm, serial, nonce: None };
-    client::verify(&response, &asked, issuer.certificate(), at, client::DEFAULT_SKEW)
+    client::verify(&response, &asked, &issuer.certificate(), at, client::DEFAULT_SKEW)
         .map(drop)
         .map_err(|flaws| format!("serial {serial}: {}", in_words(&flaws)))
 }

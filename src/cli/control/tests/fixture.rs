@@ -245,6 +245,7 @@ fn report(id: &str, days: i64) -> IssuerReport {
             entries: 1_200,
             quarantined: 0,
             first_quarantined: None,
+            quarantined_first: vec![],
             next_update: None,
             is_expired: false,
         }],
