@@ -76,7 +76,7 @@ fn next(status: &Status, out: &mut String) {
         return;
     }
     // With it a command can be copied as it stands.
-    let option = format!(" --socket {}", shell_word(&status.socket.display().to_string()));
+    let option = socket_option(status);
     out.push_str("<h2>What to do next</h2>\n<ol class=\"next\">\n");
     for step in status.next.iter().take(LINES) {
         let (tone, mark) = if step.attention { ("bad", "⚠ ") } else { ("", "") };
@@ -88,6 +88,11 @@ fn next(status: &Status, out: &mut String) {
     }
     out.push_str("</ol>\n");
     left_out(status.next.len(), out);
+}
+
+/// What a command needs, so that it means this service.
+fn socket_option(status: &Status) -> String {
+    format!(" --socket {}", shell_word(&status.socket.display().to_string()))
 }
 
 fn facts(status: &Status, out: &mut String) {

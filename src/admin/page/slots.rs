@@ -38,8 +38,9 @@ pub(super) fn issuers(status: &Status, out: &mut String) {
         if there_are > shown {
             let _ = writeln!(
                 out,
-                "<p>and {} more {what}; <code>stillgood status --all</code> shows them</p>",
-                there_are - shown
+                "<p>and {} more {what}; <code>stillgood status --all{}</code> shows them</p>",
+                there_are - shown,
+                Text(&super::socket_option(status))
             );
         }
     }

@@ -26,6 +26,13 @@ struct Outcome {
     missing: Vec<Missing>,
 }
 
+impl Outcome {
+    /// All that was named is renewed; nothing at all is not all.
+    fn is_whole(&self) -> bool {
+        self.missing.is_empty() && !self.renewed.is_empty()
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 struct Renewed {
     slot: Target,
@@ -73,13 +80,19 @@ pub(super) fn renew(service: &Where, reach: &Target, call: &Call, span: Duration
             if is_time && !outcome.missing.is_empty() {
                 say(&format!("{} not renewed within {took}:", count(outcome.missing.len(), "item")), Tone::Strong);
             }
+            if outcome.missing.is_empty() && outcome.renewed.is_empty() {
+                say(
+                    "nothing that was named was active when the command was given: `stillgood status` says why",
+                    Tone::Bad,
+                );
+            }
             for Missing { slot, why } in &outcome.missing {
                 say(&format!("{slot} is not renewed: {why}"), Tone::Bad);
             }
             if service.json() {
                 service.show(&outcome, |_| String::new());
             }
-            return if outcome.missing.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(NOT_YET) };
+            return if outcome.is_whole() { ExitCode::SUCCESS } else { ExitCode::from(NOT_YET) };
         }
         std::thread::sleep(EVERY);
     }
@@ -226,5 +239,17 @@ mod tests {
         assert_eq!(Wait::new(&status, &Target::Endpoint("main".into())).open, wait.open);
         assert!(Wait::new(&status, &Target::Endpoint("other".into())).open.is_empty());
         assert!(!{ wait }.look(&later(&status)), "one that is idle may yet be renewed");
+    }
+
+    #[test]
+    fn nothing_renewed_is_no_success() {
+        let status = Site::new(None).status();
+        let mut wait = Wait::new(&status, &issuer("files-ca"));
+        wait.look(&status);
+        assert!(wait.look(&later(&status)), "there is nothing to wait for");
+        let outcome = |renewed| Outcome { text: String::new(), renewed, missing: wait.missing(&status) };
+        assert!(!outcome(vec![]).is_whole());
+        let one = Renewed { slot: issuer("idle-ca"), before: None, serial: "0B".into() };
+        assert!(outcome(vec![one]).is_whole());
     }
 }
