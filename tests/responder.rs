@@ -89,6 +89,37 @@ fn an_answer_that_is_served_is_read_back_and_one_that_does_not_verify_is_no_answ
 }
 
 #[test]
+fn after_a_key_was_exposed_everything_is_signed_anew_by_the_signer_in_use_and_nobody_goes_without_an_answer() {
+    let site = site(&["index"], IssuerSettings::default(), DemandSettings::default());
+    eventually(LIMIT, "served", || site.said(HashAlgorithm::Sha1, 5) == Said::Good);
+    eventually(LIMIT, "all is signed ahead", || {
+        site.responder.poll();
+        site.responder.reports()[0].is_complete
+    });
+    // Signed ahead, and on demand.
+    let signers = || {
+        [HashAlgorithm::Sha1, HashAlgorithm::Sha256].map(|algorithm| {
+            let (_, answer) = site.ask(algorithm, &[long_serial(5)], None);
+            assert_eq!(read(&answer), [Said::Good]);
+            basic(&answer).tbs_response_data.responder_id
+        })
+    };
+    let [exposed, _] = signers();
+    write_signer(site.dir.path(), &site.lab, KeyKind::EcdsaP256);
+    // What was never asked for shows who signs now.
+    let mut n = 10;
+    eventually(LIMIT, "another signer is in use", || {
+        n += 1;
+        site.responder.poll();
+        let (_, answer) = site.ask(HashAlgorithm::Sha384, &[long_serial(n)], None);
+        basic(&answer).tbs_response_data.responder_id != exposed
+    });
+    assert_eq!(signers(), [exposed.clone(), exposed.clone()], "what is held is served on");
+    assert_eq!((site.responder.resign("other"), site.responder.resign("ca")), (None, Some(1)));
+    eventually(LIMIT, "all is by the new one", || signers().iter().all(|signer| *signer != exposed));
+}
+
+#[test]
 fn an_issuer_that_has_only_a_crl_is_answered_good_on_demand_and_once() {
     let site = site(&["crl"], IssuerSettings::default(), DemandSettings::default());
     eventually(LIMIT, "served", || site.said(HashAlgorithm::Sha1, 9) == Said::Revoked);

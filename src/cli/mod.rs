@@ -60,6 +60,7 @@ enum Command {
     Resume(operate::ResumeArgs),
     Renew(operate::RenewArgs),
     Unpark(operate::UnparkArgs),
+    Resign(operate::ResignArgs),
     Approve(operate::ApproveArgs),
 }
 
@@ -93,6 +94,7 @@ pub fn main() -> ExitCode {
         Command::Resume(args) => operate::resume(&args),
         Command::Renew(args) => operate::renew(&args),
         Command::Unpark(args) => operate::unpark(&args),
+        Command::Resign(args) => operate::resign(&args),
         Command::Approve(args) => operate::approve(&args),
     }
 }

@@ -196,6 +196,13 @@ impl Demand {
         self.shared.issuers.store(Arc::new(map));
     }
 
+    /// Forgets the answers that were signed for an issuer: each is signed anew when it is asked for.
+    pub fn forget(&self, issuer: &str) {
+        for (key, _) in self.shared.cache.iter().filter(|(key, _)| &*key.issuer == issuer) {
+            self.shared.cache.invalidate(&*key);
+        }
+    }
+
     /// Answers a request, which [`Request::parse`] has accepted, from the cache or by signing. The future needs no particular
     /// runtime and no timer.
     pub fn answer(&self, request: Bytes) -> impl Future<Output = Outcome> + Send + 'static {

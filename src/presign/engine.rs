@@ -193,6 +193,21 @@ impl Presigner {
         }
     }
 
+    /// Has everything that is served for an issuer signed again now, by the signer in use; what is held is served until then.
+    /// Gives how many slices that are.
+    pub fn resign(&self, issuer: &Arc<Issuer>) -> usize {
+        let now = self.shared.clock.now();
+        let mut slices = 0;
+        let mut state = self.shared.lock();
+        for algorithm in &issuer.view().settings.certid_hashes {
+            self.shared.schedule_all(&mut state, issuer, *algorithm, now);
+            slices += issuer.slot().live().wave(*algorithm).map_or(0, |wave| wave.slices().len());
+        }
+        drop(state);
+        self.shared.wake.notify_all();
+        slices
+    }
+
     /// Says that every issuer's files have been looked at: once what they brought is signed, signing goes into the background.
     pub fn mark_begun(&self) {
         self.shared.lock().has_begun = true;

@@ -205,6 +205,15 @@ impl Responder {
         }
     }
 
+    /// Has everything that is served for an issuer signed again now, by the signer in use, as after the key of the one before
+    /// it was exposed. What is held is served until then. Gives how many slices are due; `None`: there is no such issuer.
+    pub fn resign(&self, issuer: &str) -> Option<usize> {
+        let inner = &self.running.inner;
+        let slices = inner.presigner.resign(&inner.benches.load().get(issuer)?.issuer);
+        inner.demand.forget(issuer);
+        Some(slices)
+    }
+
     /// Counters of signing ahead.
     pub fn presign_stats(&self) -> PresignStats {
         self.running.inner.presigner.stats()

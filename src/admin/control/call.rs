@@ -70,6 +70,13 @@ pub enum Call {
         /// Why; may be empty.
         reason: String,
     },
+    /// Sign everything that is served again now.
+    Resign {
+        /// Whose answers.
+        reach: Target,
+        /// Why; may be empty.
+        reason: String,
+    },
     /// Lift parks and backoffs.
     Unpark {
         /// What.

@@ -74,6 +74,8 @@ pub enum Order {
     Resume(Target),
     /// Renew now.
     Renew(Target),
+    /// Sign everything that is served again now.
+    Resign(Target),
     /// Lift parks, backoffs and holds.
     Unpark(Target),
     /// The staged signer may become active.

@@ -193,6 +193,7 @@ async fn call<C: Control>(call: Call, caller: &Caller, control: &C) -> Result<St
         }
         Call::Resume { reach, reason } => command(Order::Resume(reach), reason).await,
         Call::Renew { reach, reason } => command(Order::Renew(reach), reason).await,
+        Call::Resign { reach, reason } => command(Order::Resign(reach), reason).await,
         Call::Unpark { reach, reason } => command(Order::Unpark(reach), reason).await,
         Call::ApproveSigner { slot, reason } => command(Order::ApproveSigner(one(slot)?), reason).await,
         Call::ApproveRegistry { generation, reason } => command(Order::ApproveRegistry(generation), reason).await,

@@ -5,6 +5,7 @@ use crate::admin::control::{
     AgentReport, EndpointReport, HoldReport, Impact, Order, PauseReport, PlanEntry, PlanReport, RegistryReport,
     SlotReport, Target, WindowReport,
 };
+use crate::audit::About;
 use crate::registry::IssuerId;
 use crate::renewal::{
     self, EndpointId, EndpointView, Hold, Ignored, Park, Pause, Plan, Reach, Schedule, SlotId, SlotView, Snapshot,
@@ -230,6 +231,16 @@ pub(super) fn impact(
     }
 }
 
+/// Whom a command is about, for the trail.
+pub(super) fn about(target: &Target) -> About {
+    match target.clone() {
+        Target::All => About::All,
+        Target::Endpoint(name) => About::Endpoint(name),
+        Target::Credential(name) => About::Credential(name),
+        Target::Issuer(id) => About::Issuer(id),
+    }
+}
+
 /// What a command did, in words.
 pub(super) fn taken(order: &Order, about: &Target, concerned: usize) -> String {
     let things = if concerned == 1 {
@@ -242,6 +253,7 @@ pub(super) fn taken(order: &Order, about: &Target, concerned: usize) -> String {
             format!("{about} is paused: {things} are not asked for until then; what is on the wire is finished")
         }
         Order::Resume(_) => format!("{about} is resumed: {things} may be asked for, at a rate that grows slowly"),
+        Order::Resign(_) => format!("{about}: everything is signed again"),
         Order::Renew(_) => format!("{about}: {things} are renewed now, at the endpoint's rate"),
         Order::Unpark(_) => format!("{about}: what held {things} is lifted"),
         Order::ApproveSigner(_) => format!("{about}: the staged signer becomes active as soon as its time has come"),

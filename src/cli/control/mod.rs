@@ -11,7 +11,7 @@ pub(super) mod wire;
 use crate::admin::PASS_OVERDUE;
 use crate::admin::control::{
     AgentReport, AuditReport, Caller, Command, Control, Explained, FilesReport, Impact, Order, PlanReport,
-    PresignReport, Quarantine, Refusal, RefusalKind, RegistryReport, Status, Taken, Target,
+    PresignReport, Quarantine, Refusal, RefusalKind, RegistryReport, SlotReport, Status, Taken, Target,
 };
 use crate::audit::{About, AuditEvent, Filter, History, Outcome, Trail, What, Whom, Witness, history};
 use crate::config::Renewal;
@@ -92,11 +92,19 @@ pub(super) struct Served {
     pub(super) renewal: Renewal,
 }
 
+/// Has what is served for an issuer signed again.
+pub(super) type Resign = dyn Fn(&str) -> Option<usize> + Send + Sync;
+
+/// Has what is served for an issuer signed again.
+pub(super) type Resign = dyn Fn(&str) -> Option<usize> + Send + Sync;
+
 /// Answers operators.
 pub(super) struct Desk<A, R> {
     pub(super) agent: Box<dyn Fn() -> Option<A> + Send + Sync>,
     pub(super) registry: R,
     pub(super) served: Box<dyn Fn() -> Served + Send + Sync>,
+    /// How many slices that are, if there is such an issuer.
+    pub(super) resign: Box<Resign>,
     /// `None`: it could not be opened at the start.
     pub(super) trail: Option<Arc<Trail>>,
     pub(super) clock: Arc<dyn Clock>,
@@ -193,6 +201,53 @@ impl<A: Renewals, R: Registries> Desk<A, R> {
             Ok(Err(error)) => Err(failed(error.to_string())),
             Err(error) => Err(failed(error.to_string())),
         }
+    }
+
+    /// No matter of the agent's: signers that are files are exposed too.
+    fn resign(&self, reach: &Target, who: String, reason: &str) -> Result<Taken, Refusal> {
+        let status = self.picture();
+        let within = |slot: &&SlotReport| match reach {
+            Target::All => true,
+            Target::Endpoint(name) => slot.endpoint.as_ref() == Some(name),
+            slot_of => slot.slot == *slot_of,
+        };
+        let reports = (self.served)().reports;
+        let mut done = (0, 0);
+        let mut without = Vec::new();
+        for slot in status.issuers.iter().filter(within) {
+            let Target::Issuer(id) = &slot.slot else { continue };
+            match reports.iter().find(|report| report.id == *id) {
+                Some(report) if report.signer.is_none() => without.push(id.as_str()),
+                Some(_) => done = (self.resign)(id).map_or(done, |slices| (done.0 + 1, done.1 + slices)),
+                None => {}
+            }
+        }
+        let refusal = match done.0 {
+            0 if without.is_empty() => Some(format!("{reach}: no issuer is served here that this could mean")),
+            0 => Some(format!("{reach} has no signer, so that nothing can be signed: `stillgood explain` tells why")),
+            _ => None,
+        };
+        let of = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+        let event = AuditEvent {
+            outcome: Some(if refusal.is_none() { Outcome::Done } else { Outcome::Refused }),
+            text: format!("resign {reach}{of}"),
+            ..AuditEvent::new(self.clock.now(), who, What::Command, convert::about(reach))
+        };
+        if let Some(trail) = &self.trail {
+            trail.saw(&event);
+        }
+        if let Some(text) = refusal {
+            return Err(Refusal::new(RefusalKind::Refused, text));
+        }
+        let left =
+            if without.is_empty() { String::new() } else { format!("; without a signer: {}", without.join(", ")) };
+        let text = format!(
+            "{reach}: {} slices of {} are signed again by the signer in use, in the background; what is held is served until \
+             then{left}. A restart before that is done takes another `resign`.",
+            done.1,
+            if done.0 == 1 { "1 issuer".to_owned() } else { format!("{} issuers", done.0) },
+        );
+        Ok(Taken { text, until: None })
     }
 
     async fn approve_registry(&self, generation: u64, who: String, reason: &str) -> Result<Taken, Refusal> {
@@ -298,6 +353,9 @@ impl<A: Renewals, R: Registries> Control for Desk<A, R> {
         if let Order::ApproveRegistry(generation) = command.order {
             return self.approve_registry(generation, who, &reason).await;
         }
+        if let Order::Resign(target) = &command.order {
+            return self.resign(target, who, &reason);
+        }
         let agent = self.agent()?;
         let now = self.clock.now();
         let until = match &command.order {
@@ -320,7 +378,9 @@ impl<A: Renewals, R: Registries> Control for Desk<A, R> {
                 };
                 (target, renewal::Command::Approve { slot })
             }
-            Order::ApproveRegistry(_) => return Err(Refusal::new(RefusalKind::Failed, "not a command for the agent")),
+            Order::ApproveRegistry(_) | Order::Resign(_) => {
+                return Err(Refusal::new(RefusalKind::Failed, "not a command for the agent"));
+            }
         };
         let concerned = agent.command(order, who, reason).await.map_err(refused)?;
         Ok(Taken { text: convert::taken(&command.order, about, concerned), until })

@@ -105,6 +105,33 @@ fn what_there_is_not_is_refused_by_name() {
 }
 
 #[test]
+fn signing_anew_reaches_whom_it_names_and_is_written_down() {
+    let site = Site::new(None);
+    let text = give(&site, Order::Resign(issuer("idle-ca")), "key exposed").unwrap().text;
+    assert!(text.contains("2 slices of 1 issuer are signed again"), "{text}");
+    let all = give(&site, Order::Resign(Target::All), "").unwrap().text;
+    assert!(all.contains("12 slices of 6 issuers"), "{all}");
+    let at_main = give(&site, Order::Resign(Target::Endpoint("main".into())), "").unwrap().text;
+    assert!(!at_main.contains("of 6 issuers"), "files-ca is ordered nowhere: {at_main}");
+    for nobody in [issuer("no-ca"), Target::Credential("main".into())] {
+        let refusal = give(&site, Order::Resign(nobody), "").unwrap_err();
+        assert!(refusal.kind == RefusalKind::Refused && refusal.text.contains("no issuer is served"), "{refusal}");
+    }
+    let history = block(site.desk.history(None, None, 5)).unwrap();
+    let told: Vec<_> = history.events.iter().map(|e| (e.outcome, e.text.as_str())).collect();
+    assert_eq!(
+        told,
+        [
+            (Some(Outcome::Done), "resign idle-ca: key exposed"),
+            (Some(Outcome::Done), "resign everything"),
+            (Some(Outcome::Done), "resign endpoint main"),
+            (Some(Outcome::Refused), "resign no-ca"),
+            (Some(Outcome::Refused), "resign credential of main"),
+        ]
+    );
+}
+
+#[test]
 fn an_approval_of_a_registry_is_written_down_whether_it_is_taken_or_not() {
     let site = Site::new(Some((8, "3 of 5 issuers would change".into())));
     assert!(site.status().next[0].text.contains("generation 8 of the registry is held: 3 of 5"));
@@ -130,6 +157,7 @@ fn without_an_agent_what_needs_one_says_so_and_the_rest_works() {
             let desk = site.desk.clone();
             move || (desk.served)()
         }),
+        resign: Box::new(|id| (id == "files-ca").then_some(3)),
         trail: site.desk.trail.clone(),
         clock: site.desk.clock.clone(),
         started: at(NOW),

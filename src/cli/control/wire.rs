@@ -38,6 +38,7 @@ pub(in crate::cli) fn open(parts: Parts) -> Result<ControlHandle, SocketError> {
     let started = parts.clock.now();
     let renewal = parts.config.clone();
     let registry = Followed { handle: parts.registry, config: parts.config, clock: parts.clock.clone() };
+    let signs = responder.clone();
     // The page holds whoever asks.
     let page = Arc::downgrade(&parts.page);
     let served = move || {
@@ -57,6 +58,7 @@ pub(in crate::cli) fn open(parts: Parts) -> Result<ControlHandle, SocketError> {
         registry,
         served: Box::new(served),
         socket: std::path::absolute(&admin.socket).unwrap_or_else(|_| admin.socket.clone()),
+        resign: Box::new(move |issuer| signs.resign(issuer)),
         trail: parts.trail,
         clock: parts.clock,
         started,

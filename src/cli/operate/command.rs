@@ -143,7 +143,7 @@ pub(in super::super) fn approve(args: &ApproveArgs) -> ExitCode {
     give("approve", &args.service, &call)
 }
 
-fn give(verb: &str, service: &Where, call: &Call) -> ExitCode {
+pub(super) fn give(verb: &str, service: &Where, call: &Call) -> ExitCode {
     match service.ask::<Taken>(call) {
         Ok(taken) => {
             service.show(&taken, |paper| render(&taken, &SystemClock, paper));

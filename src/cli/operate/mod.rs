@@ -5,6 +5,7 @@ mod command;
 mod explain;
 mod history;
 mod plan;
+mod resign;
 mod status;
 mod wait;
 
@@ -13,6 +14,7 @@ pub(super) use command::{approve, pause, renew, resume, unpark};
 pub(super) use explain::{Args as ExplainArgs, run as explain};
 pub(super) use history::{Args as HistoryArgs, run as history};
 pub(super) use plan::{Args as PlanArgs, run as plan};
+pub(super) use resign::{Args as ResignArgs, run as resign};
 pub(super) use status::{Args as StatusArgs, run as status};
 
 use self::client::Trouble;

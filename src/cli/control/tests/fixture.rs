@@ -309,6 +309,7 @@ impl Site {
                 let served = served.clone();
                 move || served.lock().unwrap().clone()
             }),
+            resign: Box::new(|id| (id != "gone").then_some(2)),
             trail: Some(trail),
             clock,
             started: at(NOW - 3 * DAY - 4 * HOUR),
