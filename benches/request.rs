@@ -1,11 +1,13 @@
-//! Reading requests: the straight walk, the general one, and GET paths, with a typed decoder and a plain base64 decoder
+//! Reading requests, and counting them: the straight walk, the general one, and GET paths, with a typed decoder and a plain base64 decoder
 //! beside them for scale.
 //!
 //! `cargo bench --bench request`
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use std::hint::black_box;
+use stillgood::endpoint::counting_of_a_worker;
 use stillgood::ocsp::{Request, decode_get_path};
+use stillgood::time::monotonic;
 
 fn fixture(name: &str) -> Vec<u8> {
     let path = format!("{}/tests/fixtures/requests/{name}.der", env!("CARGO_MANIFEST_DIR"));
@@ -48,5 +50,21 @@ fn decode(c: &mut Criterion) {
     });
 }
 
-criterion_group!(benches, parse, decode);
+/// The same request read with and without all that is counted of it, the two looks at the clock for its latency included.
+fn count(c: &mut Criterion) {
+    let mut group = c.benchmark_group("counting");
+    let der = fixture("sha1");
+    group.bench_function("without", |b| b.iter(|| black_box(&Request::parse(black_box(&der))).is_ok()));
+    let mut count = counting_of_a_worker();
+    group.bench_function("with", |b| {
+        b.iter(|| {
+            let began = monotonic();
+            let is_read = black_box(&Request::parse(black_box(&der))).is_ok();
+            count(black_box(monotonic().duration_since(began)));
+            is_read
+        })
+    });
+}
+
+criterion_group!(benches, parse, decode, count);
 criterion_main!(benches);

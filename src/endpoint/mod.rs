@@ -60,4 +60,6 @@ pub use pulse::Pulse;
 pub use server::{Handle, Server, Settings};
 pub use service::Service;
 pub use source::{Answer, Freshness, Live, OnDemand, Source, StatusKind};
+#[doc(hidden)]
+pub use stats::counting_of_a_worker;
 pub use stats::{Event, HASHES, LATENCY_BOUNDS_MICROS, MethodKind, Outcome, Snapshot, Stats};
