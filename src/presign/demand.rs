@@ -198,7 +198,9 @@ impl Demand {
 
     /// Forgets the answers that were signed for an issuer: each is signed anew when it is asked for.
     pub fn forget(&self, issuer: &str) {
-        for (key, _) in self.shared.cache.iter().filter(|(key, _)| &*key.issuer == issuer) {
+        let issuers = self.shared.issuers.load();
+        let Some(number) = issuers.get(issuer).map(|issuer| issuer.number()) else { return };
+        for (key, _) in self.shared.cache.iter().filter(|(key, _)| key.issuer == number) {
             self.shared.cache.invalidate(&*key);
         }
     }

@@ -95,9 +95,6 @@ pub(super) struct Served {
 /// Has what is served for an issuer signed again.
 pub(super) type Resign = dyn Fn(&str) -> Option<usize> + Send + Sync;
 
-/// Has what is served for an issuer signed again.
-pub(super) type Resign = dyn Fn(&str) -> Option<usize> + Send + Sync;
-
 /// Answers operators.
 pub(super) struct Desk<A, R> {
     pub(super) agent: Box<dyn Fn() -> Option<A> + Send + Sync>,
