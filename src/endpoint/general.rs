@@ -4,7 +4,7 @@ use super::connection::linger;
 use super::fast::has_token;
 use super::limits::Limits;
 use super::stats::{Event, Shard};
-use super::timer::Deadline;
+use super::timer::{Deadline, extended};
 use super::worker::{Activity, Phase, Worker};
 use crate::time::monotonic;
 use bytes::Bytes;
@@ -124,15 +124,16 @@ struct Guarded {
     limits: Arc<Limits>,
     /// A write is waiting for the client; the deadline is that of the write.
     write_began: bool,
-    /// Since when the client has not taken all that we want to send, by when it must go on, and what it kept from being seen.
     blocked: Option<Blocked>,
     shared: Arc<Shared>,
 }
 
-#[derive(Clone, Copy)]
+/// The client has not taken all that we want to send.
 struct Blocked {
     since: Instant,
+    /// By when it must have gone on.
     until: Instant,
+    /// What the connection is at apart from that.
     behind: Phase,
 }
 
@@ -156,9 +157,7 @@ impl Guarded {
                     self.shared.set(Phase::Idle);
                 }
                 if let (Some(blocked), Ok(taken)) = (&mut self.blocked, &result) {
-                    let earned = blocked.until.checked_add(Limits::time_to_take(*taken));
-                    let most = now.checked_add(self.limits.write);
-                    blocked.until = earned.zip(most).map_or(now, |(earned, most)| earned.min(most));
+                    blocked.until = extended(blocked.until, now, Limits::time_to_take(*taken), self.limits.write);
                 }
                 self.deadline.set(now, self.limits.idle);
                 Poll::Ready(result)
@@ -166,10 +165,12 @@ impl Guarded {
             Poll::Pending => {
                 let now = monotonic();
                 let write = self.limits.write;
-                let behind = if phase == Phase::Busy { Phase::Busy } else { Phase::Idle };
                 let until = now.checked_add(write).unwrap_or(now);
-                let blocked = *self.blocked.get_or_insert(Blocked { since: now, until, behind });
+                let blocked = self.blocked.get_or_insert(Blocked { since: now, until, behind: Phase::Idle });
                 if phase != Phase::Blocked {
+                    // The next request may be at work behind the answer that is not taken.
+                    let is_next = matches!(phase, Phase::Body | Phase::Busy);
+                    blocked.behind = if is_next { phase } else { Phase::Idle };
                     let worker = &self.shared.worker;
                     self.shared.activity.set(Phase::Blocked, worker.millis(blocked.since));
                 }

@@ -24,7 +24,7 @@ impl Deadline {
 
     /// Moves it later by `by`, but no later than `most` from now.
     pub(super) fn extend(&mut self, now: Instant, by: Duration, most: Duration) {
-        self.at = later(self.at, by).min(later(now, most));
+        self.at = extended(self.at, now, by, most);
     }
 
     /// Ready once the deadline has passed; wakes the task then.
@@ -40,6 +40,11 @@ impl Deadline {
         }
         Poll::Pending
     }
+}
+
+/// `until`, moved later by `by`, but no later than `most` from now.
+pub(super) fn extended(until: Instant, now: Instant, by: Duration, most: Duration) -> Instant {
+    later(until, by).min(later(now, most))
 }
 
 /// An overflow, which no sensible limit brings about, means at once rather than never.

@@ -229,6 +229,25 @@ fn connections_at_work_are_never_closed_for_a_new_one() {
     });
 }
 
+#[test]
+fn a_connection_whose_answers_were_taken_late_is_idle_again() {
+    both(Limits { idle: SHORT, ..Limits::default() }, |server| {
+        let mut client = Client::connect(server);
+        for _ in 0..100 {
+            client.send(&get(LARGE)); // 6 MB of answers, more than the kernel keeps
+        }
+        client.send(&get(LIVE_SLOW));
+        std::thread::sleep(SHORT);
+        for _ in 0..100 {
+            assert_eq!(client.reply().body, signed(LARGE));
+        }
+        assert_eq!(client.reply().body, signed(LIVE_SLOW));
+        let began = Instant::now();
+        assert!(client.is_closed());
+        assert!(began.elapsed() < CUT_BY, "{:?}", began.elapsed());
+    });
+}
+
 /// Clients that want answers and do not take them, so many that they have every place.
 fn greedy(server: &Handle, count: usize) -> Vec<Client> {
     let greedy: Vec<_> = (0..count)
