@@ -84,7 +84,8 @@ fn a_registry_server_that_hangs_delays_neither_start_nor_reload_nor_stop() {
     source("small_change = 7");
     eventually(LIMIT, "taken over", || serving.said(&lab, 3) == Said::Error(6));
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    assert_eq!(generation(&serving), Some(2));
+    // It is shown a moment after it is in use: the audit trail is written in between.
+    eventually(LIMIT, "shown", || generation(&serving) == Some(2));
 
     server.set(Mode::Hang);
     let before = server.asked();
