@@ -316,6 +316,11 @@ impl Slot {
         }
     }
 
+    /// From when on a step of this machine may be taken. A park is about asking: it delays nothing that has come.
+    pub(super) fn steps_from(&self) -> Option<Timestamp> {
+        if self.is_parked() { self.again } else { self.held_until().max(self.again) }
+    }
+
     /// Waits are cut to the longest there are, and what was counted in hours yet to come counts now: the clock may have
     /// been set back, with or without a restart between.
     pub(super) fn cut_waits(&mut self, limits: &Limits, now: Timestamp) {
@@ -325,7 +330,7 @@ impl Slot {
         match &mut self.hold {
             Hold::None => {}
             Hold::Backoff { until } => *until = (*until).min(now.plus(limits.backoff_cap.max(DAY))),
-            Hold::Parked { canary, .. } => *canary = (*canary).min(now.plus(DAY)),
+            Hold::Parked { canary, .. } => *canary = (*canary).min(now.plus(DAY + Duration::from_secs(1))),
         }
         if let Phase::Waiting(_, until) = &mut self.phase {
             *until = (*until).min(now.plus(DAY));

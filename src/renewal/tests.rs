@@ -4,6 +4,7 @@ mod control;
 mod outage;
 mod rules;
 mod service;
+mod staged;
 mod trouble;
 
 use proptest::prelude::*;

@@ -67,6 +67,7 @@ impl Core {
             count += 1;
             slot.forced = true;
             slot.hold = Hold::None;
+            slot.alarmed = false;
             self.dirty.insert(id.clone());
             self.settle(&id, now);
         }

@@ -5,7 +5,6 @@ use super::super::event::{Action, Reach, Request};
 use super::super::failure::{Failure, Scope};
 use super::super::gate::Gate;
 use super::super::id::{EndpointId, OrderId, SlotId};
-use super::super::limits::DAY;
 use super::super::slot::{Hold, Known, Order, Park, Phase};
 use super::{Core, earlier};
 use crate::time::Timestamp;
@@ -107,7 +106,7 @@ impl Core {
             return;
         }
         let cause = self.cause(id, now);
-        let spread = Duration::from_secs(self.jitter("canary", id, now).up_to(3_600));
+        let next = self.canary(id, now);
         let deadline = self.slots.get(id).map_or(now, |s| s.deadline(self.limits.new_issuer_grace));
         let fresh_id = self.fresh_order(id, now);
         let Some(slot) = self.slots.get_mut(id) else { return };
@@ -145,7 +144,7 @@ impl Core {
             slot.phase = Phase::InFlight(order);
             slot.submissions.add(now);
             if let Hold::Parked { canary, .. } = &mut slot.hold {
-                *canary = now.plus(DAY + spread);
+                *canary = next;
             }
             self.actions.push(Action::Submit(request));
         } else {

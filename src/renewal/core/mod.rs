@@ -262,8 +262,7 @@ impl Core {
         let skew = self.limits.activation_skew;
         let Some(slot) = self.slots.get_mut(id) else { return };
         let renewable = slot.standing == Standing::Active && slot.terms.is_some();
-        let held = slot.held_until().is_some_and(|until| until > now);
-        let idle = slot.asked.is_none() && slot.again.is_none_or(|again| again <= now) && (!held || slot.is_parked());
+        let idle = slot.asked.is_none() && slot.steps_from().is_none_or(|from| from <= now);
         let (phase, action) = match &slot.phase {
             Phase::Idle if renewable && is_due(slot, now) => (Phase::Due, None),
             Phase::Due if !renewable || !is_due(slot, now) => (Phase::Idle, None),
@@ -306,11 +305,11 @@ impl Core {
             Phase::Preparing(_) | Phase::InFlight(_) => timer(patience),
             Phase::Staged { approved: false, .. } => Placed::Nowhere,
             Phase::Staged { life, .. } => {
-                timer(Some(life.not_before.plus(self.limits.activation_skew)).max(slot.held_until()))
+                timer(Some(life.not_before.plus(self.limits.activation_skew)).max(slot.steps_from()))
             }
-            Phase::Issued(_) | Phase::Verified(..) | Phase::Activating(..) => timer(
-                patience.or_else(|| if slot.is_parked() { slot.again } else { slot.held_until().max(slot.again) }),
-            ),
+            Phase::Issued(_) | Phase::Verified(..) | Phase::Activating(..) => {
+                timer(patience.or_else(|| slot.steps_from()))
+            }
         }
     }
 

@@ -333,18 +333,18 @@ impl Core {
     }
 
     pub(super) fn park(&mut self, id: &SlotId, why: Park, text: &str, now: Timestamp) {
-        let spread = Duration::from_secs(self.jitter("canary", id, now).up_to(3_600));
+        let next = self.canary(id, now);
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.forced = false;
         match &mut slot.hold {
             // What only an operator lifts is not turned into what a good answer lifts.
-            Hold::Parked { why: Park::Governor, canary, .. } => *canary = (*canary).max(now.plus(DAY + spread)),
+            Hold::Parked { why: Park::Governor, canary, .. } => *canary = (*canary).max(next),
             hold => {
                 let since = match hold {
                     Hold::Parked { since, .. } => *since,
                     _ => now,
                 };
-                *hold = Hold::Parked { why, text: text.to_owned(), since, canary: now.plus(DAY + spread) };
+                *hold = Hold::Parked { why, text: text.to_owned(), since, canary: next };
             }
         }
         self.dirty.insert(id.clone());
@@ -394,6 +394,11 @@ impl Core {
             slot.again = None;
         }
         self.dirty.insert(id.clone());
+    }
+
+    /// When a parked slot that is asked for now is asked for again: more than a day later, also by a clock finer than ours.
+    pub(super) fn canary(&self, id: &SlotId, now: Timestamp) -> Timestamp {
+        now.plus(DAY + Duration::from_secs(1 + self.jitter("canary", id, now).up_to(3_600)))
     }
 
     /// The seed of one draw: it differs by slot, by failure and by moment, and can be drawn again in a replay.

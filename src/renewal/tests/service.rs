@@ -44,6 +44,9 @@ pub struct Service {
     /// The registry is read this often; zero: never by itself.
     pub sync_every: i64,
     pub looks: usize,
+    /// notBefore of what is issued, seconds from when it is.
+    pub valid_from: i64,
+    pub activated: Vec<(Timestamp, SlotId)>,
     /// Steps that are not carried out.
     pub deaf: Vec<Step>,
     serial: u64,
@@ -107,6 +110,8 @@ impl Service {
             unreachable: false,
             sync_every: 300,
             looks: 0,
+            valid_from: -600,
+            activated: vec![],
             deaf: vec![],
             serial: 0,
         };
@@ -244,12 +249,15 @@ impl Service {
                 Some(Says::Bad) => Event::Rejected { slot, order, text: "it is for another key".to_owned() },
                 says => {
                     let seconds = if let Some(Says::Issue(seconds)) = says { *seconds } else { 40 * DAY };
-                    let life = self.life(&slot, -600, seconds);
+                    let life = self.life(&slot, self.valid_from, seconds);
                     Event::Verified { slot, order, life }
                 }
             },
             Action::Stage { slot, order } => Event::Staged { slot, order },
-            Action::Activate { slot, order } => Event::Activated { slot, order },
+            Action::Activate { slot, order } => {
+                self.activated.push((self.now, slot.clone()));
+                Event::Activated { slot, order }
+            }
         };
         self.tell(event).unwrap();
     }

@@ -44,6 +44,29 @@ fn a_permanent_refusal_parks_and_costs_at_most_one_request_a_day() {
 }
 
 #[test]
+fn between_two_requests_for_a_parked_slot_there_is_more_than_a_day() {
+    let mut s = Service::new(100, 30);
+    s.says.extend((0..100).map(|n| (signer(n), fails(Scope::Issuer, Kind::Permanent))));
+    s.run(30 * DAY);
+    for n in 0..100 {
+        let times: Vec<i64> = s.log.iter().filter(|(_, r)| r.slot == signer(n)).map(|(t, _)| t.unix()).collect();
+        assert!(times.len() > 25 && times.windows(2).all(|w| w[1] - w[0] > DAY), "ca-{n}: {times:?}");
+    }
+}
+
+#[test]
+fn a_refusal_after_renew_is_told_like_the_first() {
+    let mut s = Service::new(1, 30);
+    s.says.insert(signer(0), fails(Scope::Issuer, Kind::Permanent));
+    let alarms = |s: &Service| s.notices.iter().filter(|n| n.alarm && n.text.starts_with("parked")).count();
+    s.run(60);
+    assert_eq!(alarms(&s), 1);
+    s.command(Command::Renew { reach: Reach::All }).unwrap();
+    s.run(60);
+    assert_eq!((s.asked(&signer(0)), alarms(&s)), (2, 2));
+}
+
+#[test]
 fn a_change_of_its_record_unparks_an_issuer_and_a_change_of_another_does_not() {
     let mut s = Service::new(2, 30);
     s.says.insert(signer(0), fails(Scope::Issuer, Kind::Permanent));
