@@ -211,7 +211,7 @@ impl World {
             3 => Command::Unpark { reach },
             _ => Command::Approve { slot: signer(arg / 8 % ISSUERS) },
         };
-        let pardons = matches!(command, Command::Unpark { .. } | Command::Renew { .. });
+        let pardons = matches!(command, Command::Unpark { .. });
         if self.core.handle(Event::Command(command), self.now).is_ok() && pardons {
             self.submitted.clear();
             self.issued.clear();

@@ -132,7 +132,8 @@ pub enum Event {
         /// The certificate.
         life: SignerLife,
     },
-    /// The certificate did not pass: the signer in use stays, and the slot parks.
+    /// The certificate did not pass, now or when it was to be made the current one: the signer in use stays, and the slot
+    /// parks, unless the order is older than the last change of its registry record.
     Rejected {
         /// The slot.
         slot: SlotId,

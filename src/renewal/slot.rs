@@ -199,6 +199,8 @@ pub(super) struct Slot {
     pub known: Known,
     pub schedule: Option<Schedule>,
     pub first_seen: Timestamp,
+    /// When its registry record changed last, since the start.
+    pub changed: Option<Timestamp>,
     pub phase: Phase,
     pub hold: Hold,
     pub forced: bool,
@@ -230,6 +232,7 @@ impl Slot {
             known: Known::Nothing,
             schedule: None,
             first_seen,
+            changed: None,
             phase: Phase::Idle,
             hold: Hold::None,
             forced: false,
@@ -321,12 +324,27 @@ impl Slot {
         if self.is_parked() { self.again } else { self.held_until().max(self.again) }
     }
 
+    /// The certificate that has passed every check and is to follow.
+    pub(super) fn next(&self) -> Option<&SignerLife> {
+        match &self.phase {
+            Phase::Verified(_, life) | Phase::Staged { life, .. } | Phase::Activating(_, life) => Some(life),
+            _ => None,
+        }
+    }
+
+    /// When that certificate is of no use any more; one that is being made the current one may be so already.
+    pub(super) fn spent_at(&self) -> Option<Timestamp> {
+        let life = self.next().filter(|_| !matches!(self.phase, Phase::Activating(..)))?;
+        Some(life.not_after.minus(self.terms.as_ref()?.reserve))
+    }
+
     /// Waits are cut to the longest there are, and what was counted in hours yet to come counts now: the clock may have
     /// been set back, with or without a restart between.
     pub(super) fn cut_waits(&mut self, limits: &Limits, now: Timestamp) {
         self.submissions.not_ahead(now);
         self.issuances.not_ahead(now);
         self.again = self.again.map(|t| t.min(now.plus(DAY)));
+        self.changed = self.changed.map(|t| t.min(now));
         match &mut self.hold {
             Hold::None => {}
             Hold::Backoff { until } => *until = (*until).min(now.plus(limits.backoff_cap.max(DAY))),
@@ -337,13 +355,25 @@ impl Slot {
         }
     }
 
+    /// When the day's budget has room again; `None`: it has.
+    pub(super) fn budget_frees(&self, limits: &Limits, now: Timestamp) -> Option<Timestamp> {
+        let opens_order = matches!(self.phase, Phase::Idle | Phase::Due);
+        let issued = self.issuances.below(limits.issuances_per_day, now).filter(|_| opens_order);
+        self.submissions.below(limits.submissions_per_day, now).max(issued)
+    }
+
     /// Forgets failures and holds, and grants the day's budget anew.
     pub(super) fn pardon(&mut self) {
+        self.submissions.clear();
+        self.issuances.clear();
+        self.lift();
+    }
+
+    /// Forgets failures and holds. What was asked and got today is not forgotten.
+    pub(super) fn lift(&mut self) {
         self.hold = Hold::None;
         self.failures = 0;
         self.turned_away = 0;
-        self.submissions.clear();
-        self.issuances.clear();
         self.alarmed = false;
         if let Phase::Waiting(_, until) = &mut self.phase {
             *until = Timestamp::MIN;

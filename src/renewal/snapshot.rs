@@ -148,10 +148,7 @@ impl Core {
                 _ => None,
             },
             schedule: slot.schedule,
-            next: match &slot.phase {
-                Phase::Verified(_, life) | Phase::Staged { life, .. } | Phase::Activating(_, life) => Some(*life),
-                _ => None,
-            },
+            next: slot.next().copied(),
             awaits_approval: matches!(slot.phase, Phase::Staged { approved: false, .. }),
             deadline: slot.deadline(self.limits.new_issuer_grace),
             failures: slot.failures,

@@ -2,7 +2,7 @@
 
 use super::super::event::{Command, Ignored, Pause, Reach};
 use super::super::id::{EndpointId, SlotId};
-use super::super::slot::{Hold, Known, Park, Phase};
+use super::super::slot::{Hold, Known, Park, Phase, Slot};
 use super::Core;
 use crate::time::Timestamp;
 
@@ -58,8 +58,15 @@ impl Core {
         let mut count = 0;
         for id in self.all_within(&reach) {
             let active = self.is_active(&id);
+            let governed = |slot: &Slot| matches!(slot.hold, Hold::Parked { why: Park::Governor, .. });
+            let unapproved = |slot: &Slot| matches!(slot.phase, Phase::Staged { approved: false, .. });
+            if active && self.slots.get(&id).is_some_and(|slot| unapproved(slot) && !governed(slot)) {
+                let text = "an operator wants another certificate: the one that waited for approval is dropped";
+                self.drop_order(&id, text);
+                self.tell(Reach::Slot(id.clone()), false, text.to_owned());
+            }
             let Some(slot) = self.slots.get_mut(&id) else { continue };
-            let governed = matches!(slot.hold, Hold::Parked { why: Park::Governor, .. });
+            let governed = governed(slot);
             let wanting = matches!(slot.phase, Phase::Idle | Phase::Due | Phase::Ordered(_) | Phase::Waiting(..));
             if !active || governed || !wanting || slot.known == Known::Nothing {
                 continue;
@@ -101,8 +108,9 @@ impl Core {
 
     fn approve(&mut self, id: &SlotId, now: Timestamp) -> Result<usize, Ignored> {
         let slot = self.slots.get_mut(id).ok_or_else(|| Ignored::UnknownSlot(id.clone()))?;
+        let spent = slot.spent_at().is_some_and(|at| at <= now);
         match &mut slot.phase {
-            Phase::Staged { approved, .. } if !*approved => *approved = true,
+            Phase::Staged { approved, .. } if !*approved && !spent => *approved = true,
             _ => return Err(Ignored::NothingConcerned(Reach::Slot(id.clone()))),
         }
         self.dirty.insert(id.clone());

@@ -166,11 +166,10 @@ impl Core {
     fn governed(&mut self, id: &SlotId, now: Timestamp) -> bool {
         let limits = &self.limits;
         let Some(slot) = self.slots.get_mut(id) else { return true };
-        let too_many_sent = slot.submissions.below(limits.submissions_per_day, now);
+        let Some(free) = slot.budget_frees(limits, now) else { return false };
         let opens_order = slot.phase == Phase::Due;
-        let too_many_issued = slot.issuances.below(limits.issuances_per_day, now).filter(|_| opens_order);
-        let Some(free) = too_many_sent.max(too_many_issued) else { return false };
-        let text = if too_many_issued.is_some() {
+        let too_many_issued = opens_order && slot.issuances.below(limits.issuances_per_day, now).is_some();
+        let text = if too_many_issued {
             format!("{} certificates within a day, and it wants another", limits.issuances_per_day)
         } else {
             format!("{} requests within a day", limits.submissions_per_day)
@@ -179,7 +178,7 @@ impl Core {
         // nobody has to lift that.
         let of_others = |(_, failure): &(Timestamp, Failure)| !matches!(failure.scope, Scope::Item | Scope::Issuer);
         let no_loop = matches!(slot.phase, Phase::Waiting(..))
-            || (too_many_issued.is_none() && slot.last_failure.as_ref().is_some_and(of_others));
+            || (!too_many_issued && slot.last_failure.as_ref().is_some_and(of_others));
         match &mut slot.hold {
             Hold::Parked { canary, .. } => *canary = (*canary).max(free),
             hold if no_loop => *hold = Hold::Backoff { until: free },

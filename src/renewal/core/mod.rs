@@ -258,11 +258,29 @@ impl Core {
         let _ = self.fail(id, order, step, Failure::new(scope, kind, &text), now);
     }
 
+    /// A certificate that has come and was not used in time is no signer any more: it is never made the current one.
+    fn give_up_spent(&mut self, id: &SlotId, now: Timestamp) {
+        let Some(slot) = self.slots.get(id) else { return };
+        let (Some(spent), Some(serial)) = (slot.spent_at().filter(|at| *at <= now), slot.next().map(|l| l.serial))
+        else {
+            return;
+        };
+        let waited = if matches!(slot.phase, Phase::Staged { approved: false, .. }) { "approved" } else { "in use" };
+        let text = format!(
+            "certificate {serial} was not {waited} by {spent}, from when on no response fits into its life: it is dropped"
+        );
+        self.drop_order(id, &text);
+        self.tell(Reach::Slot(id.clone()), true, text);
+    }
+
     fn advance(&mut self, id: &SlotId, now: Timestamp) {
+        self.give_up_spent(id, now);
         let skew = self.limits.activation_skew;
         let Some(slot) = self.slots.get_mut(id) else { return };
         let renewable = slot.standing == Standing::Active && slot.terms.is_some();
-        let idle = slot.asked.is_none() && slot.steps_from().is_none_or(|from| from <= now);
+        // After a start nothing goes on before the registry has said by which terms.
+        let ready = slot.terms.is_some() && slot.steps_from().is_none_or(|from| from <= now);
+        let idle = slot.asked.is_none() && ready;
         let (phase, action) = match &slot.phase {
             Phase::Idle if renewable && is_due(slot, now) => (Phase::Due, None),
             Phase::Due if !renewable || !is_due(slot, now) => (Phase::Idle, None),
@@ -303,9 +321,15 @@ impl Core {
                 Placed::Queue(terms.endpoint.clone(), self.rank(id, slot))
             }
             Phase::Preparing(_) | Phase::InFlight(_) => timer(patience),
-            Phase::Staged { approved: false, .. } => Placed::Nowhere,
+            Phase::Issued(_) | Phase::Verified(..) | Phase::Staged { .. } | Phase::Activating(..)
+                if slot.terms.is_none() =>
+            {
+                timer(patience)
+            }
+            Phase::Staged { approved: false, .. } => timer(slot.spent_at()),
             Phase::Staged { life, .. } => {
-                timer(Some(life.not_before.plus(self.limits.activation_skew)).max(slot.steps_from()))
+                let from = Some(life.not_before.plus(self.limits.activation_skew)).max(slot.steps_from());
+                timer(earlier(from, slot.spent_at()))
             }
             Phase::Issued(_) | Phase::Verified(..) | Phase::Activating(..) => {
                 timer(patience.or_else(|| slot.steps_from()))

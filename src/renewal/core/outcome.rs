@@ -105,12 +105,19 @@ impl Core {
         now: Timestamp,
     ) -> Result<usize, Ignored> {
         self.slot(id)?.phase.step(id, order, "rejected", |phase| match phase {
-            Phase::Issued(_) | Phase::Verified(..) | Phase::Staged { .. } => Ok(phase),
+            Phase::Issued(_) | Phase::Verified(..) | Phase::Staged { .. } | Phase::Activating(..) => Ok(phase),
             other => Err(other),
         })?;
         let failure = Failure::new(Scope::Item, Kind::Permanent, text);
-        self.drop_order(id, &failure.text);
-        self.park(id, Park::Rejected, &failure.text, now);
+        let order = self.drop_order(id, &failure.text);
+        let slot = self.slot(id)?;
+        if order.is_some_and(|order| slot.changed.is_some_and(|at| order.opened < at)) {
+            // It was ordered by a record that is no more; what is ordered by the present one may pass.
+            let text = format!("ordered before its registry record changed, and dropped: {}", failure.text);
+            self.tell(Reach::Slot(id.clone()), false, text);
+        } else {
+            self.park(id, Park::Rejected, &failure.text, now);
+        }
         let slot = self.slot(id)?;
         slot.failures = slot.failures.saturating_add(1);
         slot.last_failure = Some((now, failure));

@@ -193,6 +193,17 @@ impl Core {
             .finish();
         let changed = slot.mark != 0 && slot.mark != mark;
         let back = standing == Standing::Active && slot.standing.is_out();
+        if changed {
+            slot.changed = Some(now);
+            // What has come was checked against the former record.
+            slot.phase = match std::mem::replace(&mut slot.phase, Phase::Idle) {
+                Phase::Verified(order, _) | Phase::Staged { order, .. } => {
+                    slot.asked = None;
+                    Phase::Issued(order)
+                }
+                phase => phase,
+            };
+        }
         if slot.mark != mark {
             slot.mark = mark;
             self.dirty.insert(id.clone());
@@ -206,18 +217,27 @@ impl Core {
         if let (false, Phase::Staged { approved, .. }) = (spec.needs_approval, &mut slot.phase) {
             *approved = true;
         }
+        let unsent = slot.phase.order().is_some_and(|order| order.attempts == 0);
+        if changed && unsent {
+            // Its key and request were made for the former record.
+            self.drop_order(id, "its registry record has changed before it was sent");
+        }
+        let slot = self.slots.entry(id.clone()).or_insert_with(|| Slot::new(now));
         if standing != Standing::Active {
             self.withdraw(id, standing, &format!("the registry says {}", standing.name()));
         } else {
             slot.standing = standing;
             if changed || back {
-                if slot.is_parked() {
+                let was_parked = slot.is_parked();
+                if was_parked {
+                    slot.lift();
+                }
+                slot.failures = 0;
+                // Or a registry that changes to and fro would grant the budgets time and again.
+                slot.hold = slot.budget_frees(&self.limits, now).map_or(Hold::None, |until| Hold::Backoff { until });
+                if was_parked {
                     let text = "its registry record has changed: no longer parked".to_owned();
-                    slot.pardon();
                     self.tell(Reach::Slot(id.clone()), false, text);
-                } else {
-                    slot.hold = Hold::None;
-                    slot.failures = 0;
                 }
                 self.dirty.insert(id.clone());
             }
