@@ -107,8 +107,9 @@ impl Endpoint {
         if self.failures > 0 && busy {
             return Err(Gate::Probing);
         }
-        if let Some(until) = self.attempts.below(self.spec.attempts_per_day, now) {
-            return Err(Gate::Budget { until, limit: self.spec.attempts_per_day });
+        let kept = if request.credential { 0 } else { self.kept_for_credential(limits) };
+        if let Some(until) = self.attempts.below(self.spec.attempts_per_day - kept, now) {
+            return Err(Gate::Budget { until, limit: self.spec.attempts_per_day, kept });
         }
         let (places, taken) = (self.places(request.urgent), self.taken());
         if taken >= places {
@@ -118,6 +119,15 @@ impl Endpoint {
             Some(until) => Err(Gate::Rate { until, share: self.pace.share(now) }),
             None => Ok(()),
         }
+    }
+
+    /// The part of the day's budget that only our own credential may use: without it nothing else is of use.
+    fn kept_for_credential(&self, limits: &Limits) -> u32 {
+        if self.spec.credential.as_ref().is_none_or(|own| own.profile.is_none()) {
+            return 0;
+        }
+        let budget = self.spec.attempts_per_day;
+        (budget / 10).clamp(1, limits.submissions_per_day.max(1)).min(budget / 2)
     }
 
     /// Places for such a request; the last of several is kept for what is urgent.
@@ -237,6 +247,7 @@ impl Endpoint {
         self.credential_hold = None;
         self.silent.clear();
         self.turned_away.clear();
+        self.attempts.clear();
         self.pace.restart(now);
     }
 

@@ -21,7 +21,8 @@ pub struct EndpointSpec {
     /// Requests at a time; halved when the service is overloaded, and slowly grown back. At least 1; from 2 on, one place
     /// is kept for what is urgent.
     pub max_in_flight: u32,
-    /// Requests per day, whatever their cause: a multiple of what a day of the calendar needs, less than what hurts.
+    /// Requests per day, whatever their cause: a multiple of what a day of the calendar needs, less than what hurts. A tenth
+    /// at the most is kept for our own credential, where it is renewed there.
     pub attempts_per_day: u32,
     /// Our own client certificate there, where there is one.
     pub credential: Option<CredentialSpec>,
@@ -236,7 +237,7 @@ pub enum Command {
         /// What.
         reach: Reach,
     },
-    /// Lifts parks, backoffs and holds, and grants the day's budget of a slot anew.
+    /// Lifts parks, backoffs and holds, and grants the day's budget anew: of slots, and of the endpoints within its reach.
     Unpark {
         /// What.
         reach: Reach,

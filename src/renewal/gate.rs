@@ -35,12 +35,16 @@ pub(super) enum Gate {
     Held { until: Timestamp, open: bool, text: String },
     #[error("one request at a time until the service has answered")]
     Probing,
-    #[error("the service's budget of {limit} requests a day is spent until {until}")]
-    Budget { until: Timestamp, limit: u32 },
+    #[error("the service's budget of {limit} requests a day is spent until {until}{}", but(*.kept))]
+    Budget { until: Timestamp, limit: u32, kept: u32 },
     #[error("{taken} of {places} places at the service are taken")]
     Full { taken: u32, places: u32, urgent_from: Option<Timestamp> },
     #[error("the rate of the service ({:.0} % of it at present) allows the next request at {until}", .share * 100.0)]
     Rate { until: Timestamp, share: f64 },
+}
+
+fn but(kept: u32) -> String {
+    if kept == 0 { String::new() } else { format!(", but for {kept} that are kept for our own certificate") }
 }
 
 impl Gate {

@@ -182,7 +182,9 @@ impl Check {
 
     /// An operator grants the budgets anew.
     pub(super) fn pardon(&mut self, node: usize) {
-        for slot in self.nodes.get_mut(node).map(|n| n.slots.iter_mut()).into_iter().flatten() {
+        let Some(node) = self.nodes.get_mut(node) else { return };
+        node.departures.clear();
+        for slot in &mut node.slots {
             slot.sent.clear();
             slot.issued.clear();
             slot.last_parked = None;

@@ -110,3 +110,51 @@ fn a_service_that_fails_everybody_for_good_opens_its_breaker_and_parks_nobody() 
     s.run(2 * HOUR);
     assert!((0..6).all(|n| s.view(&signer(n)).phase == "idle"));
 }
+
+/// Its own credential, and one issuer; the service may be asked thirty times a day.
+fn with_credential(left: i64) -> (Service, SlotId) {
+    let mut s = Service::new(1, 0);
+    s.specs[0].attempts_per_day = 30;
+    s.specs[0].credential =
+        Some(CredentialSpec { profile: Some("agent".to_owned()), margin: Duration::from_secs(3_600) });
+    let own = SlotId::Credential(endpoint("main"));
+    s.life(&own, left - 40 * DAY, 40 * DAY);
+    s.ledger.clear();
+    s.kill();
+    (s, own)
+}
+
+#[test]
+fn a_part_of_the_budget_is_kept_for_our_own_credential() {
+    let (mut s, own) = with_credential(30 * DAY);
+    s.life(&signer(0), -36 * DAY, 40 * DAY);
+    s.tell(Event::Signer { slot: signer(0), life: s.lives.get(&signer(0)).copied() }).unwrap();
+    s.says.insert(signer(0), fails(Scope::Item, Kind::Transient));
+    // An operator's script that will not wait.
+    for _ in 0..60 {
+        let _ = s.command(Command::Renew { reach: Reach::Slot(signer(0)) });
+        s.run(300);
+    }
+    assert_eq!(s.asked(&signer(0)), 27);
+    assert!(s.explain(&signer(0)).contains("but for 3 that are kept"), "{}", s.explain(&signer(0)));
+    let life = s.life(&own, -39 * DAY, 40 * DAY);
+    s.tell(Event::Signer { slot: own.clone(), life: Some(life) }).unwrap();
+    s.run(600);
+    assert_eq!((s.asked(&own), s.view(&own).phase), (1, "idle"));
+    s.says.clear();
+    assert!(s.command(Command::Unpark { reach: Reach::Endpoint(endpoint("main")) }).is_ok());
+    s.run(600);
+    assert_eq!(s.view(&signer(0)).phase, "idle", "unpark grants the service's budget anew");
+}
+
+#[test]
+fn an_outage_in_which_our_credential_runs_short_of_time_leaves_it_requests_for_its_end() {
+    let (mut s, own) = with_credential(4 * DAY);
+    s.says.insert(own.clone(), fails(Scope::Endpoint, Kind::Transient));
+    s.says.insert(signer(0), fails(Scope::Endpoint, Kind::Transient));
+    s.run(4 * DAY - 3 * HOUR);
+    s.says.clear();
+    s.run(2 * HOUR);
+    assert_eq!(s.view(&own).phase, "idle");
+    assert!(s.view(&own).life.unwrap().not_after > s.now.plus(39 * limits::DAY));
+}
