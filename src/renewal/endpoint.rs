@@ -136,6 +136,11 @@ impl Endpoint {
         if urgent || places == 1 { places } else { places - 1 }
     }
 
+    /// The place for what is urgent is all that is left.
+    pub(super) fn keeps_a_place_free(&self) -> bool {
+        self.taken() < self.places(true)
+    }
+
     pub(super) fn taken(&self) -> u32 {
         u32::try_from(self.occupied.len()).unwrap_or(u32::MAX)
     }

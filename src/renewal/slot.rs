@@ -169,15 +169,16 @@ pub(super) struct Terms {
 pub(super) enum Placed {
     Nowhere,
     Timer(Timestamp),
-    Queue(EndpointId, Rank),
+    /// And when its rank is another.
+    Queue(EndpointId, Rank, Option<Timestamp>),
 }
 
 /// The order of an endpoint's queue.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
     pub class: Class,
-    /// Behind those that have been turned away less often: or one whose requests make the service fail would be the only
-    /// one that is ever asked for.
+    /// Behind those that have been turned away less often, until it is urgent: or one whose requests make the service fail
+    /// would take the turns of the others.
     pub round: u32,
     pub deadline: Timestamp,
     pub slot: SlotId,

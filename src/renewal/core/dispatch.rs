@@ -15,23 +15,68 @@ impl Core {
     pub(super) fn dispatch(&mut self, endpoint_id: &EndpointId, now: Timestamp) -> Option<Timestamp> {
         let mut opens = None;
         let mut without_credential = false;
+        let (mut instead, mut looked_further) = (None, false);
         // Each round takes its slot out of the queue, so there are no more rounds than slots in it.
         loop {
             let leaves_out = |slot: &SlotId| without_credential && matches!(slot, SlotId::Credential(_));
-            let Some(id) = self.endpoints.get(endpoint_id)?.next(leaves_out).cloned() else { return opens };
+            let next = instead.take().or_else(|| self.endpoints.get(endpoint_id)?.next(leaves_out).cloned());
+            let Some(id) = next else { return opens };
             match self.gate(endpoint_id, &id, now) {
-                Ok(()) => self.start(&id, endpoint_id, now),
+                Ok(()) => {
+                    looked_further = false;
+                    self.start(&id, endpoint_id, now);
+                }
                 Err(gate) => {
                     if matches!(gate, Gate::Confirming { .. }) && self.ask_registry(now) {
                         continue;
                     }
                     opens = earlier(opens, gate.opens());
-                    if !matches!(id, SlotId::Credential(_)) {
+                    if matches!(id, SlotId::Credential(_)) {
+                        without_credential = true;
+                        continue;
+                    }
+                    if std::mem::replace(&mut looked_further, true) {
                         return opens;
                     }
-                    without_credential = true;
+                    let (other, later) = self.whom_this_lets_through(endpoint_id, &gate, without_credential, now);
+                    opens = earlier(opens, later);
+                    instead = other.filter(|other| *other != id);
+                    if instead.is_none() {
+                        return opens;
+                    }
                 }
             }
+        }
+    }
+
+    /// Who waits here and may pass a gate that the one before it may not: our credential, or who is urgent; and when somebody
+    /// becomes so.
+    fn whom_this_lets_through(
+        &self,
+        endpoint_id: &EndpointId,
+        gate: &Gate,
+        without_credential: bool,
+        now: Timestamp,
+    ) -> (Option<SlotId>, Option<Timestamp>) {
+        let Some(endpoint) = self.endpoints.get(endpoint_id) else { return (None, None) };
+        let mut waiting = endpoint.queue.iter().map(|rank| &rank.slot);
+        match gate {
+            Gate::Budget { .. } if !without_credential => {
+                (waiting.find(|slot| matches!(slot, SlotId::Credential(_))).cloned(), None)
+            }
+            Gate::Full { .. } if endpoint.keeps_a_place_free() => {
+                let urgent_from =
+                    |id: &SlotId| self.slots.get(id).filter(|s| !s.is_parked()).and_then(|s| s.urgent_from());
+                let mut later = None;
+                for id in waiting {
+                    match urgent_from(id) {
+                        Some(from) if from <= now => return (Some(id.clone()), None),
+                        from => later = earlier(later, from),
+                    }
+                }
+                (None, later)
+            }
+            _ => (None, None),
         }
     }
 

@@ -217,9 +217,12 @@ impl Core {
             Placed::Timer(at) => {
                 self.timers.remove(&(at, id.clone()));
             }
-            Placed::Queue(endpoint, rank) => {
+            Placed::Queue(endpoint, rank, until) => {
                 if let Some(endpoint) = self.endpoints.get_mut(&endpoint) {
                     endpoint.queue.remove(&rank);
+                }
+                if let Some(until) = until {
+                    self.timers.remove(&(until, id.clone()));
                 }
             }
         }
@@ -231,9 +234,12 @@ impl Core {
             Placed::Timer(at) => {
                 self.timers.insert((*at, id.clone()));
             }
-            Placed::Queue(endpoint, rank) => {
+            Placed::Queue(endpoint, rank, until) => {
                 if let Some(endpoint) = self.endpoints.get_mut(endpoint) {
                     endpoint.queue.insert(rank.clone());
+                }
+                if let Some(until) = until {
+                    self.timers.insert((*until, id.clone()));
                 }
             }
         }
@@ -318,7 +324,9 @@ impl Core {
                 if let Some(until) = slot.held_until().max(paused).filter(|until| *until > now) {
                     return Placed::Timer(until);
                 }
-                Placed::Queue(terms.endpoint.clone(), self.rank(id, slot))
+                let rank = self.rank(id, slot, now);
+                let until = slot.urgent_from().filter(|urgent| rank.round > 0 && *urgent > now);
+                Placed::Queue(terms.endpoint.clone(), rank, until)
             }
             Phase::Preparing(_) | Phase::InFlight(_) => timer(patience),
             Phase::Issued(_) | Phase::Verified(..) | Phase::Staged { .. } | Phase::Activating(..)
@@ -337,13 +345,14 @@ impl Core {
         }
     }
 
-    fn rank(&self, id: &SlotId, slot: &Slot) -> Rank {
+    fn rank(&self, id: &SlotId, slot: &Slot, now: Timestamp) -> Rank {
         let class = match (id, slot.is_parked()) {
             (_, true) => Class::Canary,
             (SlotId::Credential(_), _) => Class::Credential,
             (SlotId::Signer(_), _) => Class::Ordinary,
         };
-        let round = slot.turned_away / self.limits.breaker_failures.max(1);
+        let urgent = slot.urgent_from().is_some_and(|from| from <= now);
+        let round = if urgent { 0 } else { slot.turned_away / self.limits.breaker_failures.max(1) };
         Rank { class, round, deadline: slot.deadline(self.limits.new_issuer_grace), slot: id.clone() }
     }
 

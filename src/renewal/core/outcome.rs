@@ -73,7 +73,6 @@ impl Core {
         let slot = self.slot(id)?;
         slot.issuances.add(now);
         slot.failures = 0;
-        slot.turned_away = 0;
         if slot.standing.is_gone() {
             self.drop_order(id, "the issuer is gone from the registry");
         }
@@ -376,9 +375,9 @@ impl Core {
             }
         }
         self.step_done(id, now);
-        if let Some(slot) = self.slots.get_mut(id)
-            && !matches!(slot.hold, Hold::Parked { why: Park::Governor, .. })
-        {
+        let Some(slot) = self.slots.get_mut(id) else { return };
+        slot.turned_away = 0;
+        if !matches!(slot.hold, Hold::Parked { why: Park::Governor, .. }) {
             slot.hold = Hold::None;
             slot.alarmed = false;
         }

@@ -158,3 +158,56 @@ fn an_outage_in_which_our_credential_runs_short_of_time_leaves_it_requests_for_i
     assert_eq!(s.view(&own).phase, "idle");
     assert!(s.view(&own).life.unwrap().not_after > s.now.plus(39 * limits::DAY));
 }
+
+#[test]
+fn who_was_hit_by_a_short_outage_is_still_asked_for_by_its_deadline_when_it_is_urgent() {
+    let mut s = Service::new(60, 30);
+    s.specs[0].rate = crate::config::Rate { count: 1, per: Duration::from_secs(600) };
+    s.specs[0].max_in_flight = 1;
+    s.ledger.clear();
+    for n in 0..6 {
+        s.life(&signer(n), -35 * DAY + 6 * HOUR, 40 * DAY);
+    }
+    s.kill();
+    s.says.extend((0..60).map(|n| (signer(n), fails(Scope::Endpoint, Kind::Transient))));
+    s.run(6 * HOUR);
+    assert!(s.view(&signer(0)).schedule.unwrap().deadline <= s.now.plus(Duration::from_secs(60)));
+    s.says.clear();
+    let from = s.log.len();
+    s.run(6 * HOUR);
+    // Ten or so fit into the time. One probe may be for any of them; each of the six waits for no more than its own backoff.
+    let place = |n| s.log[from..].iter().position(|(_, r)| r.slot == signer(n));
+    let last = (0..6).map(|n| place(n).unwrap_or(usize::MAX)).max();
+    assert!(last < Some(12), "{last:?} of {}", s.log.len() - from);
+}
+
+#[test]
+fn who_becomes_urgent_in_the_queue_no_longer_stands_behind_the_others() {
+    let mut s = Service::new(40, 30);
+    s.specs[0].rate = crate::config::Rate { count: 1, per: Duration::from_secs(3 * 3_600) };
+    s.ledger.clear();
+    // Silence puts it behind all; it becomes urgent after a day.
+    s.life(&signer(0), -31 * DAY + DAY / 2, 40 * DAY);
+    s.kill();
+    s.says.insert(signer(0), fails(Scope::Item, Kind::Unknown));
+    s.run(14 * HOUR);
+    let asked = s.asked(&signer(0));
+    s.says.clear();
+    s.run(DAY);
+    assert!(s.view(&signer(0)).phase == "idle" && s.asked(&signer(0)) > asked, "{}", s.explain(&signer(0)));
+}
+
+#[test]
+fn the_place_for_what_is_urgent_is_found_by_who_is_though_another_has_an_earlier_deadline() {
+    let mut s = Service::new(3, 0);
+    // A short life: due, a deadline in two days, and not urgent; a long one: a deadline in three, and urgent.
+    s.life(&signer(0), -4 * DAY, 10 * DAY + DAY / 2);
+    s.life(&signer(1), -4 * DAY, 10 * DAY + DAY / 2);
+    s.life(&signer(2), -360 * DAY, 368 * DAY);
+    s.says.extend((0..3).map(|n| (signer(n), Says::Silence)));
+    for n in 0..3 {
+        s.tell(Event::Signer { slot: signer(n), life: s.lives.get(&signer(n)).copied() }).unwrap();
+    }
+    s.run(250);
+    assert_eq!(s.log.iter().map(|(_, r)| r.slot.clone()).collect::<Vec<_>>(), [signer(0), signer(2)]);
+}
