@@ -10,6 +10,7 @@ use super::limits::{DAY, Limits};
 use super::pace::Pace;
 use super::record::EndpointRecord;
 use super::slot::Rank;
+use crate::ocsp::Serial;
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub(super) struct Endpoint {
     hold: Option<(Timestamp, String)>,
     /// It does not accept us: nothing before this, and why.
     credential_hold: Option<(Timestamp, String)>,
+    /// By this certificate of ours.
+    refused_as: Option<Serial>,
     /// The in-flight limit in thousandths.
     limit: u32,
     halved: Option<Timestamp>,
@@ -56,6 +59,7 @@ impl Endpoint {
             failures: 0,
             hold: None,
             credential_hold: None,
+            refused_as: None,
             limit,
             halved: None,
             silent: BTreeSet::new(),
@@ -73,12 +77,17 @@ impl Endpoint {
     }
 
     /// What was written by a clock that has been set back since counts from `now`.
-    pub(super) fn restore(&mut self, record: EndpointRecord, now: Timestamp) {
+    pub(super) fn restore(&mut self, record: EndpointRecord, limits: &Limits, now: Timestamp) {
         self.attempts = record.attempts;
         self.attempts.not_ahead(now);
         self.pace.not_before(record.not_before);
-        self.pace.clock_went_back(now);
         self.failures = record.failures;
+        (self.hold, self.credential_hold, self.refused_as) = (record.hold, record.refused, record.refused_as);
+        if record.places > 0 {
+            self.limit = record.places.clamp(WHOLE, self.most());
+        }
+        self.pace.clock_went_back(now);
+        self.cut_holds(limits, now);
     }
 
     pub(super) fn record(&self) -> EndpointRecord {
@@ -87,6 +96,10 @@ impl Endpoint {
             attempts: self.attempts.clone(),
             not_before: self.pace.carried(),
             failures: self.failures,
+            hold: self.hold.clone(),
+            refused: self.credential_hold.clone(),
+            refused_as: self.refused_as,
+            places: self.limit,
         }
     }
 
@@ -236,13 +249,14 @@ impl Endpoint {
     }
 
     /// The service does not accept us.
-    pub(super) fn refused_us(&mut self, failure: &Trouble<'_>, limits: &Limits, now: Timestamp) {
+    pub(super) fn refused_us(&mut self, failure: &Trouble<'_>, own: Option<Serial>, limits: &Limits, now: Timestamp) {
         let wait = match failure.kind {
             // One request a day finds out whether it still does.
             Kind::Permanent => DAY,
             _ => backoff(limits, limits.breaker_cap, limits.breaker_failures, failure.slack, failure.seed),
         };
         self.credential_hold = Some((now.plus(wait), failure.text.to_owned()));
+        self.refused_as = own;
     }
 
     /// Another credential is in place, or an operator lifts what holds the service.
@@ -256,25 +270,34 @@ impl Endpoint {
         self.pace.restart(now);
     }
 
-    pub(super) fn credential_changed(&mut self, now: Timestamp) {
-        if self.credential_hold.take().is_some() {
-            self.pace.restart(now);
+    /// This is our certificate there now, and was not before, or it is not known what was. `true`: that lifts a hold.
+    pub(super) fn credential_is(&mut self, own: Option<Serial>, is_first_word: bool, now: Timestamp) -> bool {
+        let is_same = is_first_word && self.refused_as == own;
+        if is_same || self.credential_hold.take().is_none() {
+            return false;
         }
+        self.pace.restart(now);
+        true
     }
 
     pub(super) fn clock_went_back(&mut self, limits: &Limits, now: Timestamp) {
         self.pace.clock_went_back(now);
         self.pace.restart(now);
         self.attempts.not_ahead(now);
+        self.cut_holds(limits, now);
+        self.halved = self.halved.map(|t| t.min(now));
+        self.occupied.values_mut().for_each(|since| *since = (*since).min(now));
+    }
+
+    /// To the longest there are.
+    fn cut_holds(&mut self, limits: &Limits, now: Timestamp) {
         let clamp = |hold: &mut Option<(Timestamp, String)>, longest: Duration| {
             if let Some((until, _)) = hold {
                 *until = (*until).min(now.plus(longest));
             }
         };
-        clamp(&mut self.hold, limits.breaker_cap.max(limits.backoff_base));
+        clamp(&mut self.hold, limits.breaker_cap.max(limits.backoff_base).max(DAY));
         clamp(&mut self.credential_hold, DAY);
-        self.halved = self.halved.map(|t| t.min(now));
-        self.occupied.values_mut().for_each(|since| *since = (*since).min(now));
     }
 
     fn most(&self) -> u32 {

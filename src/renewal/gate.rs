@@ -27,7 +27,9 @@ pub(super) enum Gate {
     CredentialExpired { serial: Serial, not_after: Timestamp, now: Timestamp },
     #[error("our client certificate for it, serial {serial}, is valid only from {not_before}, and it is {now}")]
     CredentialEarly { serial: Serial, not_before: Timestamp, now: Timestamp },
-    #[error("the service does not accept us: {text}; asked again at {until}, or when our credential changes")]
+    #[error(
+        "the service does not accept us: {text}; asked again at {until}, when our credential changes, or after unpark"
+    )]
     CredentialRefused { until: Timestamp, text: String },
     #[error("this machine has trouble of its own until {until}: {text}")]
     Local { until: Timestamp, text: String },

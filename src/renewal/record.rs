@@ -5,6 +5,7 @@ use super::event::Pause;
 use super::failure::Failure;
 use super::id::{EndpointId, SlotId};
 use super::slot::{Hold, Phase};
+use crate::ocsp::Serial;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -60,6 +61,9 @@ pub struct SlotRecord {
     pub first_seen: Timestamp,
     /// A hash of what the registry said of it: a change lifts a park.
     pub mark: u64,
+    /// How often in a row the service failed as a whole when it was asked for this slot.
+    #[serde(default)]
+    pub turned_away: u32,
 }
 
 /// What is remembered of an endpoint.
@@ -73,4 +77,16 @@ pub struct EndpointRecord {
     pub not_before: Timestamp,
     /// Failures in a row.
     pub failures: u32,
+    /// No request before this, and why: the service failed.
+    #[serde(default)]
+    pub hold: Option<(Timestamp, String)>,
+    /// No request before this, and why: it does not accept us.
+    #[serde(default)]
+    pub refused: Option<(Timestamp, String)>,
+    /// The certificate that it did not accept: another one lifts that.
+    #[serde(default)]
+    pub refused_as: Option<Serial>,
+    /// Places of the moment, in thousandths; 0: not known.
+    #[serde(default)]
+    pub places: u32,
 }

@@ -269,6 +269,7 @@ impl Slot {
             hold: record.hold,
             forced: record.forced,
             failures: record.failures,
+            turned_away: record.turned_away,
             last_failure: record.last_failure,
             submissions: record.submissions,
             issuances: record.issuances,
@@ -290,6 +291,7 @@ impl Slot {
             orders: self.orders,
             first_seen: self.first_seen,
             mark: self.mark,
+            turned_away: self.turned_away,
         }
     }
 

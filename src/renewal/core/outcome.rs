@@ -164,7 +164,8 @@ impl Core {
         if let SlotId::Credential(endpoint) = id
             && let Some(endpoint) = self.endpoints.get_mut(endpoint)
         {
-            endpoint.credential_changed(now);
+            endpoint.credential_is(life.map(|life| life.serial), false, now);
+            self.dirty_endpoints.insert(endpoint.spec.id.clone());
         }
         self.settle(id, now);
         Ok(1)
@@ -246,6 +247,10 @@ impl Core {
         let limits = self.limits.clone();
         // A slot that fails anyway says nothing new about its endpoint by failing again.
         let (fresh, turned_away) = self.slots.get(id).map_or((false, 0), |s| (s.failures == 0, s.turned_away));
+        let own = match self.slots.get(&SlotId::Credential(endpoint_id.clone())).map(|own| own.known) {
+            Some(Known::Present(life)) => Some(life.serial),
+            _ => None,
+        };
         let Some(endpoint) = self.endpoints.get_mut(endpoint_id) else { return false };
         let waiting = endpoint.queue.first().map_or(own_slack, |rank| rank.deadline.since(now).min(own_slack));
         let trouble =
@@ -260,7 +265,7 @@ impl Core {
                 }
             }
             (Scope::OwnCredential, _) => {
-                endpoint.refused_us(&trouble(&failure.text), &limits, now);
+                endpoint.refused_us(&trouble(&failure.text), own, &limits, now);
                 alarm = Some(format!("the service does not accept us: {}", failure.text));
             }
             (Scope::Item | Scope::Issuer, Kind::Unknown) => {

@@ -39,7 +39,7 @@ impl Core {
                 None => {
                     let mut endpoint = Endpoint::new(spec, &self.limits, now);
                     if let Some(record) = self.restored_endpoints.remove(&id) {
-                        endpoint.restore(record, now);
+                        endpoint.restore(record, &self.limits, now);
                     }
                     endpoint
                 }
@@ -91,7 +91,7 @@ impl Core {
             }
             Record::Endpoint(record) => {
                 match self.endpoints.get_mut(&record.endpoint) {
-                    Some(endpoint) => endpoint.restore(record, now),
+                    Some(endpoint) => endpoint.restore(record, &self.limits, now),
                     None => {
                         self.restored_endpoints.insert(record.endpoint.clone(), record);
                     }
@@ -287,12 +287,15 @@ impl Core {
         let Some(slot) = self.slots.get_mut(id) else { return Err(Ignored::UnknownSlot(id.clone())) };
         let known = life.map_or(Known::Absent, Known::Present);
         let changed = slot.known != known;
+        let is_first_word = slot.known == Known::Nothing;
         slot.known = known;
         self.reschedule(id);
         if let (true, SlotId::Credential(endpoint)) = (changed, id)
             && let Some(endpoint) = self.endpoints.get_mut(endpoint)
         {
-            endpoint.credential_changed(now);
+            if endpoint.credential_is(life.map(|life| life.serial), is_first_word, now) {
+                self.dirty_endpoints.insert(endpoint.spec.id.clone());
+            }
         }
         self.settle(id, now);
         Ok(1)

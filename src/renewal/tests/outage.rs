@@ -211,3 +211,34 @@ fn the_place_for_what_is_urgent_is_found_by_who_is_though_another_has_an_earlier
     s.run(250);
     assert_eq!(s.log.iter().map(|(_, r)| r.slot.clone()).collect::<Vec<_>>(), [signer(0), signer(2)]);
 }
+
+#[test]
+fn what_a_restart_finds_of_a_service_that_does_not_accept_us_or_is_held_still_holds() {
+    let (mut s, own) = with_credential(30 * DAY);
+    s.life(&signer(0), -36 * DAY, 40 * DAY);
+    s.tell(Event::Signer { slot: signer(0), life: s.lives.get(&signer(0)).copied() }).unwrap();
+    s.says.insert(signer(0), fails(Scope::OwnCredential, Kind::Permanent));
+    for _ in 0..20 {
+        s.run(HOUR);
+        s.kill();
+    }
+    assert_eq!(s.log.len(), 1, "it is asked once a day, however often we start");
+    // Our certificate was replaced while we were down.
+    s.says.clear();
+    s.life(&own, -60, 40 * DAY);
+    s.kill();
+    s.run(HOUR);
+    assert_eq!((s.log.len(), s.view(&signer(0)).phase), (2, "idle"));
+
+    let mut s = Service::new(20, 30);
+    s.specs[0].max_in_flight = 8;
+    s.ledger.clear();
+    s.kill();
+    s.says.extend((0..20).map(|n| (signer(n), fails(Scope::Endpoint, Kind::Transient))));
+    s.run(DAY / 4);
+    let before = s.core.snapshot(s.now).endpoints[0].clone();
+    assert!(before.in_flight_limit < 8 && before.open);
+    s.kill();
+    let after = s.core.snapshot(s.now).endpoints[0].clone();
+    assert_eq!((after.state, after.in_flight_limit), (before.state, before.in_flight_limit));
+}
