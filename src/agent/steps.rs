@@ -30,6 +30,7 @@ impl Driver {
             match action {
                 Action::Persist(records) => is_saved = self.save(records),
                 Action::Tell(notice) => self.teller.notice(&notice),
+                Action::HangUp { slot, order } => self.hang_up(&slot, order),
                 action if !is_saved => self.refuse(action),
                 Action::ConfirmActive => self.confirm(),
                 Action::Prepare(request) => self.prepare(request),
@@ -86,7 +87,7 @@ impl Driver {
             Action::Stage { slot, order } => failed(slot, order, Step::Stage),
             Action::Activate { slot, order } => failed(slot, order, Step::Activate),
             // Its files are found and destroyed at the next start.
-            Action::Cancel { .. } | Action::Persist(_) | Action::Tell(_) => return,
+            Action::Cancel { .. } | Action::HangUp { .. } | Action::Persist(_) | Action::Tell(_) => return,
         };
         self.tell(event);
     }
@@ -159,6 +160,14 @@ impl Driver {
             }
         });
         self.wires.insert(slot, Wire { order: wire_order, attempt, endpoint, drop, task });
+    }
+
+    fn hang_up(&mut self, slot: &SlotId, order: OrderId) {
+        if self.wires.get(slot).is_some_and(|wire| wire.order == order)
+            && let Some(wire) = self.wires.remove(slot)
+        {
+            let _ = wire.drop.send(());
+        }
     }
 
     fn verify(&mut self, slot: SlotId, order: OrderId) {

@@ -51,8 +51,10 @@ struct World {
     looked: Option<Timestamp>,
     lives: BTreeMap<SlotId, SignerLife>,
     serial: u64,
-    on_wire: BTreeMap<SlotId, (EndpointId, Timestamp, u32)>,
+    on_wire: BTreeMap<SlotId, (EndpointId, u32)>,
     departures: BTreeMap<EndpointId, Vec<Timestamp>>,
+    /// Of them, those since an operator granted the day's budget anew.
+    of_day: BTreeMap<EndpointId, Vec<Timestamp>>,
     submitted: BTreeMap<SlotId, Vec<Timestamp>>,
     issued: BTreeMap<SlotId, Vec<Timestamp>>,
     last_parked: BTreeMap<SlotId, Timestamp>,
@@ -96,6 +98,7 @@ impl World {
             serial: 0,
             on_wire: BTreeMap::new(),
             departures: BTreeMap::new(),
+            of_day: BTreeMap::new(),
             submitted: BTreeMap::new(),
             issued: BTreeMap::new(),
             last_parked: BTreeMap::new(),
@@ -183,6 +186,7 @@ impl World {
                 // The clock is set back; what was counted by the later time no longer says anything.
                 self.now = Timestamp::from_unix(self.now.unix() - i64::from(arg) * 3_600 - 61);
                 self.departures.clear();
+                self.of_day.clear();
                 self.submitted.clear();
                 self.issued.clear();
                 self.last_parked.clear();
@@ -213,6 +217,7 @@ impl World {
         };
         let pardons = matches!(command, Command::Unpark { .. });
         if self.core.handle(Event::Command(command), self.now).is_ok() && pardons {
+            self.of_day.clear();
             self.submitted.clear();
             self.issued.clear();
             self.last_parked.clear();
@@ -325,6 +330,10 @@ impl World {
                 self.asked.retain(|(_, asked, _)| *asked != order);
                 self.on_wire.remove(&slot);
             }
+            Action::HangUp { slot, order } => {
+                assert_eq!(self.open.get(&slot), Some(&order), "only what is open is hung up");
+                self.on_wire.remove(&slot);
+            }
             Action::Tell(notice) => assert!(!notice.text.is_empty()),
         }
     }
@@ -382,16 +391,16 @@ impl World {
 
         let spec =
             self.specs.iter().find(|s| s.id == request.endpoint).unwrap_or_else(|| panic!("an unknown endpoint"));
-        let patience = self.limits.step_patience;
-        self.on_wire.retain(|_, (_, since, _)| since.plus(patience) > self.now && *since <= self.now);
-        let elsewhere = self.on_wire.insert(slot.clone(), (request.endpoint.clone(), self.now, request.attempt));
+        let elsewhere = self.on_wire.insert(slot.clone(), (request.endpoint.clone(), request.attempt));
         assert!(elsewhere.is_none(), "two requests for {slot} at a time");
         let on_wire = self.on_wire.values().filter(|(e, ..)| *e == request.endpoint).count();
         assert!(on_wire <= spec.max_in_flight as usize, "{on_wire} at a time");
 
         let departures = self.departures.entry(request.endpoint.clone()).or_default();
         departures.push(self.now);
-        let day = departures.iter().filter(|t| self.now.seconds_since(**t) < DAY).count();
+        let of_day = self.of_day.entry(request.endpoint.clone()).or_default();
+        of_day.push(self.now);
+        let day = of_day.iter().filter(|t| self.now.seconds_since(**t) < DAY).count();
         assert!(day <= spec.attempts_per_day as usize, "{day} requests within a day");
         for (n, from) in (1_u64..).zip(departures.iter().rev().take(200)) {
             let seconds = self.now.since(*from).as_secs() + 1;

@@ -318,6 +318,15 @@ pub enum Action {
     /// Send the order's CSR, the same octets each time. Answer [`Event::Later`], [`Event::Issued`] once the certificate is
     /// on disk, or [`Event::Failed`]. One request per order at a time: an earlier one that still hangs is closed first.
     Submit(Request),
+    /// The request of the order that is on the wire has been given up: close it, before any later action is carried out and
+    /// even if a [`Action::Persist`] before failed. Its place is given to another. No answer; one that came all the same is
+    /// reported.
+    HangUp {
+        /// The slot.
+        slot: SlotId,
+        /// Its order.
+        order: OrderId,
+    },
     /// Check the certificate of the order. Answer [`Event::Verified`] or [`Event::Rejected`].
     Verify {
         /// The slot.

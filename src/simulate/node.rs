@@ -88,6 +88,10 @@ pub(super) enum Wish {
         attempt: u32,
         cause: Option<Cause>,
     },
+    /// The request has been given up.
+    HangUp {
+        slot: Slot,
+    },
     /// The order is over without a certificate.
     Cancel {
         slot: Slot,

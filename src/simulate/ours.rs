@@ -151,6 +151,7 @@ impl Ours {
                             self.wishes.push(Wish::Alarm { slot });
                         }
                     }
+                    Action::HangUp { slot, .. } => self.wishes.push(Wish::HangUp { slot: self.names.slot(&slot) }),
                     Action::Prepare(r) => self.step(&r.slot, r.order, Step::Prepare, written, here),
                     Action::Submit(r) if written => {
                         let slot = self.names.slot(&r.slot);

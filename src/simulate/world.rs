@@ -371,6 +371,7 @@ impl World {
                 self.agenda.enter(ms + takes, Event::Step { node, turn, slot, order, step });
             }
             Wish::Call { slot, order, attempt, cause } => self.call(node, slot, order, attempt, cause),
+            Wish::HangUp { slot } => self.hang_up(node, slot),
             Wish::Cancel { slot, order } => {
                 self.check.closes(ms, node, slot, order, "the order is over without a certificate");
                 self.hang_up(node, slot);

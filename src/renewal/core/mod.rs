@@ -256,7 +256,11 @@ impl Core {
         let Some(order) = slot.phase.order().filter(|_| over).map(|o| o.id) else { return };
         let Some(step) = slot.phase.awaits() else { return };
         let (scope, kind) = match slot.phase {
-            Phase::InFlight(_) => (Scope::Item, Kind::Unknown),
+            Phase::InFlight(_) => {
+                // The clock may have leapt ahead, and then it is not even late.
+                self.actions.push(Action::HangUp { slot: id.clone(), order });
+                (Scope::Item, Kind::Unknown)
+            }
             _ => (Scope::Local, Kind::Transient),
         };
         let text = format!("no report of the step \"{}\" within {} s", slot.phase.name(), patience.as_secs());

@@ -86,7 +86,7 @@ fn a_crash_at_any_step_resumes_the_same_order() {
                     }
                     Action::Stage { slot, order } => Event::Staged { slot, order },
                     Action::Activate { slot, order } => Event::Activated { slot, order },
-                    Action::Cancel { .. } | Action::Tell(_) => continue,
+                    Action::Cancel { .. } | Action::HangUp { .. } | Action::Tell(_) => continue,
                 };
                 s.tell(event).unwrap();
             }

@@ -3,6 +3,7 @@
 use super::super::*;
 use super::service::DAY;
 use super::service::*;
+use crate::time::Timestamp;
 use std::time::Duration;
 
 const HOUR: i64 = 3_600;
@@ -241,4 +242,25 @@ fn what_a_restart_finds_of_a_service_that_does_not_accept_us_or_is_held_still_ho
     s.kill();
     let after = s.core.snapshot(s.now).endpoints[0].clone();
     assert_eq!((after.state, after.in_flight_limit), (before.state, before.in_flight_limit));
+}
+
+#[test]
+fn a_request_that_a_leap_of_the_clock_gives_up_is_hung_up_before_another_takes_its_place() {
+    let mut s = Service::new(2, 39);
+    s.specs[0].max_in_flight = 1;
+    s.ledger.clear();
+    s.kill();
+    s.says.extend((0..2).map(|n| (signer(n), Says::Silence)));
+    s.run(60);
+    assert_eq!((s.log.len(), s.hung_up.len()), (1, 0));
+    let order = s.log[0].1.order;
+    s.now = Timestamp::from_unix(s.now.unix() + 3_600);
+    s.sync();
+    let mut actions = Vec::new();
+    for _ in 0..3 {
+        actions.extend(s.core.poll(s.now));
+    }
+    let hangs_up = actions.iter().position(|a| matches!(a, Action::HangUp { order: o, .. } if *o == order));
+    let next = actions.iter().position(|a| matches!(a, Action::Prepare(_) | Action::Submit(_)));
+    assert!(hangs_up.is_some() && next.is_none_or(|next| hangs_up < Some(next)), "{actions:?}");
 }

@@ -37,6 +37,7 @@ pub struct Service {
     pub log: Vec<(Timestamp, Request)>,
     pub notices: Vec<Notice>,
     pub cancelled: Vec<OrderId>,
+    pub hung_up: Vec<OrderId>,
     pub ledger: BTreeMap<String, Record>,
     pub lives: BTreeMap<SlotId, SignerLife>,
     /// The registry cannot be reached.
@@ -105,6 +106,7 @@ impl Service {
             log: vec![],
             notices: vec![],
             cancelled: vec![],
+            hung_up: vec![],
             ledger: BTreeMap::new(),
             lives: BTreeMap::new(),
             unreachable: false,
@@ -227,6 +229,7 @@ impl Service {
             }
             Action::Tell(notice) => return self.notices.push(notice),
             Action::Cancel { order, .. } => return self.cancelled.push(order),
+            Action::HangUp { order, .. } => return self.hung_up.push(order),
             Action::Prepare(r) => {
                 if self.deaf.contains(&Step::Prepare) {
                     return;

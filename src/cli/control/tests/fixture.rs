@@ -217,7 +217,11 @@ fn carry_out(core: &mut Core, action: &Action, now: i64) {
         },
         Action::Verify { slot, order } => Event::Verified { slot, order, life: life(7, now - 60, 30) },
         Action::Stage { slot, order } => Event::Staged { slot, order },
-        Action::Activate { .. } | Action::Cancel { .. } | Action::Persist(_) | Action::Tell(_) => return,
+        Action::Activate { .. }
+        | Action::Cancel { .. }
+        | Action::HangUp { .. }
+        | Action::Persist(_)
+        | Action::Tell(_) => return,
     };
     core.handle(event, at(now)).unwrap();
 }
