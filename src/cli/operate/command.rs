@@ -41,7 +41,8 @@ pub(in super::super) struct ResumeArgs {
 
 /// Renew now, at the endpoint's rate. Never for an issuer that the registry does not say is active.
 #[derive(Debug, clap::Args)]
-#[command(after_help = format!("It lifts a park, but not one for having asked too much: `unpark` does. With --wait it ends when each signer named \
+#[command(after_help = format!("It lifts a park, but not one for having asked too much: `unpark` does. A certificate that waits for approval \
+    is dropped for the new one. With --wait it ends when each signer named \
     has another serial number, or as soon as no more can come about: what is left is parked, paused, or waits for approve.\n\n\
     Examples:\n  stillgood renew --issuer issuing-ca-1 --reason \"key was exposed\" --wait --config stillgood.toml\n  \
     stillgood renew --endpoint main --wait 2h --config stillgood.toml\n  \
