@@ -97,9 +97,18 @@ impl Driver {
 
     pub(super) fn secret_seen(&mut self, endpoint: EndpointId, stamp: Option<Stamp>) {
         let before = self.secrets.insert(endpoint.clone(), stamp);
-        if before.is_some_and(|before| before != stamp) {
-            tracing::info!("what we prove ourselves by at {endpoint} has changed: it is asked again");
-            self.tell(Event::SecretChanged(endpoint));
+        if let Some(stamp) = stamp
+            && before != Some(Some(stamp))
+        {
+            let changed = match before {
+                // While nobody looked: a refusal of before it is none of it.
+                None => stamp.changed(),
+                Some(_) => {
+                    tracing::info!("what we prove ourselves by at {endpoint} has changed");
+                    self.teller.now()
+                }
+            };
+            self.tell(Event::Secret { endpoint, changed });
         }
     }
 

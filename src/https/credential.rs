@@ -264,6 +264,11 @@ impl Stamp {
         let (modified, changed) = ((m.mtime(), m.mtime_nsec()), (m.ctime(), m.ctime_nsec()));
         Some(Stamp { modified, changed, inode: m.ino(), len: m.len() })
     }
+
+    /// When the file became what it is, by this machine's clock.
+    pub(crate) fn changed(&self) -> Timestamp {
+        Timestamp::from_unix(self.changed.0)
+    }
 }
 
 #[cfg(test)]

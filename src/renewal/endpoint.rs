@@ -280,6 +280,12 @@ impl Endpoint {
         true
     }
 
+    /// Our password or shared key was last changed then. `true`: after it was refused, which lifts the hold.
+    pub(super) fn secret_is_of(&mut self, changed: Timestamp, now: Timestamp) -> bool {
+        let refused = self.credential_hold.as_ref().map(|(until, _)| until.minus(DAY));
+        refused.is_some_and(|refused| changed >= refused) && self.credential_is(None, false, now)
+    }
+
     pub(super) fn clock_went_back(&mut self, limits: &Limits, now: Timestamp) {
         self.pace.clock_went_back(now);
         self.pace.restart(now);

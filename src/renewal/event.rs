@@ -97,8 +97,13 @@ pub enum Event {
         /// Its certificate.
         life: Option<SignerLife>,
     },
-    /// What we prove ourselves by at this service is another, and no certificate of ours: a password, a shared key.
-    SecretChanged(EndpointId),
+    /// What we prove ourselves by at this service, and is no certificate of ours (a password, a shared key), is as it is since then.
+    Secret {
+        /// The service.
+        endpoint: EndpointId,
+        /// When its file was last changed.
+        changed: Timestamp,
+    },
     /// Key and CSR of the order are on disk.
     Prepared {
         /// The slot.

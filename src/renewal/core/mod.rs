@@ -101,7 +101,7 @@ impl Core {
                 Ok(0)
             }
             Event::Signer { slot, life } => self.signer(&slot, life, now),
-            Event::SecretChanged(endpoint) => Ok(self.secret_changed(&endpoint, now)),
+            Event::Secret { endpoint, changed } => Ok(self.secret(&endpoint, changed, now)),
             Event::Prepared { slot, order } => self.prepared(&slot, order, now),
             Event::Later { slot, order, attempt, retry_after } => self.later(&slot, order, attempt, retry_after, now),
             Event::Issued { slot, order } => self.issued(&slot, order, now),

@@ -301,12 +301,12 @@ impl Core {
         Ok(1)
     }
 
-    pub(super) fn secret_changed(&mut self, endpoint: &EndpointId, now: Timestamp) -> usize {
-        let endpoint = self.endpoints.get_mut(endpoint);
-        endpoint.map_or(0, |endpoint| {
-            endpoint.credential_changed(now);
-            1
-        })
+    pub(super) fn secret(&mut self, id: &EndpointId, changed: Timestamp, now: Timestamp) -> usize {
+        let Some(endpoint) = self.endpoints.get_mut(id) else { return 0 };
+        if endpoint.secret_is_of(changed, now) {
+            self.dirty_endpoints.insert(id.clone());
+        }
+        1
     }
 
     /// Whether the registry was read successfully within `max_age`.
