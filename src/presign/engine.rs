@@ -157,7 +157,7 @@ impl Presigner {
         for (algorithm, segment) in &warm.due {
             if let Part::Slice { bits, index } = segment.meta().part {
                 let key = SliceKey { issuer: issuer.slot().id().clone(), algorithm: *algorithm, bits, index };
-                let outdated = segment.meta().settings != issuer.view().settings.fingerprint();
+                let outdated = segment.meta().settings != issuer.fingerprint(&issuer.view().settings);
                 state.queue.set_due(key, if outdated { now } else { segment.meta().refresh_at });
             }
         }
@@ -372,7 +372,7 @@ impl Shared {
     pub(super) fn schedule_missing(&self, state: &mut State, issuer: &Arc<Issuer>, now: Timestamp) {
         let view = issuer.view();
         let live = issuer.slot().live();
-        let settings = view.settings.fingerprint();
+        let settings = issuer.fingerprint(&view.settings);
         for algorithm in &view.settings.certid_hashes {
             let Some(wave) = live.wave(*algorithm) else { continue };
             for (index, slice) in wave.slices().iter().enumerate() {

@@ -64,7 +64,7 @@ impl IssuerSettings {
         Cadence { validity: self.validity, refresh: self.refresh, backdate: self.backdate, least_validity }
     }
 
-    /// Changes when anything does that signed responses depend on; kept in segment files.
+    /// Changes when any of them does.
     pub fn fingerprint(&self) -> u64 {
         let digest = digest::digest(&digest::SHA256, format!("{self:?}").as_bytes());
         digest.as_ref().first_chunk::<8>().map_or(0, |octets| u64::from_le_bytes(*octets))
@@ -194,6 +194,14 @@ impl Issuer {
     /// Its certificate.
     pub fn certificate(&self) -> Arc<Certificate> {
         self.certificate.load_full()
+    }
+
+    /// Changes when anything does that its signed responses depend on; kept in segment files.
+    pub(super) fn fingerprint(&self, settings: &IssuerSettings) -> u64 {
+        let own = settings.fingerprint();
+        // archiveCutoff is the certificate's notBefore.
+        let cutoff = self.certificate.load().not_before().unix().unsigned_abs();
+        if settings.archive_cutoff { own ^ cutoff.wrapping_mul(0x9e37_79b9_7f4a_7c15) } else { own }
     }
 
     /// Takes another certificate of the same CA, one with the same key and name: a renewed one.

@@ -56,6 +56,8 @@ pub fn segment(
     let cadence = view.settings.cadence();
     let newest = newest_event(&keys, now).max(newest_served(issuer, algorithm, part, &keys, now));
     let dates = cadence.dates(now, signer.life(), newest)?;
+    // Before the certificate is looked at: were it renewed in between, this would be signed once too often.
+    let settings = issuer.fingerprint(&view.settings);
     let template = template(issuer, view, signer, algorithm, &dates);
     let mut signatures = Vec::with_capacity(keys.len() * signer.key().algorithm().raw_len());
     let mut tbs = Vec::with_capacity(512);
@@ -72,7 +74,7 @@ pub fn segment(
         part,
         sequence,
         refresh_at: cadence.due(&dates, place(issuer, algorithm, part)),
-        settings: view.settings.fingerprint(),
+        settings,
     };
     Ok(Segment::new(meta, template, keys, Bytes::from(signatures))?)
 }
