@@ -210,9 +210,12 @@ fn named_tests(text: &str) -> usize {
     let mut sources = String::new();
     collect(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut sources);
     collect(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests"), &mut sources);
-    let mut named = 0;
+    let (mut named, keys) = (0, read("deploy/stillgood.example.toml"));
     for word in text.split('`').skip(1).step_by(2).filter(|word| word.matches('_').count() >= 3 && !word.contains(' '))
     {
+        if keys.contains(word) {
+            continue;
+        }
         named += 1;
         assert!(sources.contains(&format!("fn {word}(")), "there is no test {word}");
     }
