@@ -16,6 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SETTLE_LIMIT = 240
 TICK = os.sysconf("SC_CLK_TCK")
+ESCAPES = str.maketrans({"+": "%2B", "/": "%2F", "=": "%3D"})
 
 WRK_SCRIPT = """
 local requests, n, at = {}, 0, 0
@@ -190,8 +191,8 @@ def prepare(binary, directory, certs, port, work):
     configure(directory, port, workers=1)
 
 
-def write_paths(openssl, directory, seed):
-    """A GET path for every serial of the index, in random order; gives a request's DER and some paths."""
+def request_head(openssl, directory):
+    """The DER of a request about the first CA, but for its last 16 octets: the serial."""
     zeros = "40" + "00" * 15
     template = directory / "request.der"
     subprocess.run([openssl, "ocsp", "-issuer", directory / "demo-ca.pem", "-serial", "0x" + zeros, "-no_nonce",
@@ -199,7 +200,16 @@ def write_paths(openssl, directory, seed):
     der = template.read_bytes()
     if not der.endswith(bytes.fromhex(zeros)):
         die("openssl ocsp wrote a request that does not end with its serial")
-    head = der[:-16]
+    return der[:-16]
+
+
+def get_path(der):
+    return "/" + base64.b64encode(der).decode().translate(ESCAPES)
+
+
+def write_paths(openssl, directory, seed):
+    """A GET path for every serial of the index, in random order; gives a request's DER and some paths."""
+    head = request_head(openssl, directory)
     serials = []
     with open(directory / "index.txt") as index:
         for line in index:
@@ -208,10 +218,9 @@ def write_paths(openssl, directory, seed):
                 die("a serial of the demo is not 16 octets long")
             serials.append(serial)
     random.Random(seed).shuffle(serials)
-    quote = str.maketrans({"+": "%2B", "/": "%2F", "=": "%3D"})
     with open(directory / "paths.txt", "w") as out:
         for serial in serials:
-            out.write("/" + base64.b64encode(head + serial).decode().translate(quote) + "\n")
+            out.write(get_path(head + serial) + "\n")
     (directory / "post.der").write_bytes(head + serials[0])
     return [line for line, _ in zip(open(directory / "paths.txt"), range(200))]
 
