@@ -290,3 +290,29 @@ fn a_certificate_that_comes_off_a_crl_is_not_answered_as_of_an_earlier_time() {
     crl(&[]);
     assert!(b.good(5).this_update >= now, "no earlier than the revocation that it takes back");
 }
+
+#[test]
+fn before_the_first_look_at_its_files_as_many_wait_for_an_issuer_as_the_queue_has_places() {
+    let b = bench(DemandSettings { queue: 2, ..budget(10) });
+    b.issuer.update(|view| View { table: None, ..view.clone() });
+    b.issuer.expect_look();
+    let early = [b.start_asking(5, None), b.start_asking(6, None)];
+    assert_eq!(b.ask(7), LATER, "there are two places");
+    assert_eq!((b.demand.stats().waiting, b.demand.stats().shed), (2, 1));
+    b.revoke(&[6]);
+    b.issuer.mark_looked_at();
+    let said = early.map(|early| match run(early) {
+        Outcome::Shared(answer) => answer.status,
+        other => panic!("{other:?}"),
+    });
+    assert_eq!(said[0], CertStatus::Good);
+    assert!(matches!(said[1], CertStatus::Revoked { .. }), "{said:?}");
+
+    b.issuer.expect_look();
+    drop(b.start_asking(8, None));
+    assert_eq!(b.demand.stats().waiting, 0, "whoever goes away leaves the place");
+    b.issuer.update(|view| View { table: None, ..view.clone() });
+    let early = b.start_asking(8, None);
+    b.issuer.mark_looked_at();
+    assert_eq!(run(early), LATER, "the look brought nothing");
+}

@@ -396,3 +396,58 @@ fn the_ca_itself_may_sign_and_puts_no_certificate_in() {
     });
     assert!(basic(&out).certs.is_none(), "RFC 6960 §4.2.1: left out, not empty");
 }
+
+/// An issuer with a lab and files of its own.
+fn prepared(dir: &std::path::Path, name: &str) -> (Lab, IssuerSpec) {
+    let (dir, lab) = (dir.join(name), Lab::new(name));
+    std::fs::create_dir(&dir).unwrap();
+    std::fs::write(dir.join("ca.pem"), pem("CERTIFICATE", lab.ca.der())).unwrap();
+    write_signer(&dir, &lab, KeyKind::EcdsaP256);
+    let spec = IssuerSpec::from_files(name, &dir.join("ca.pem")).unwrap();
+    (lab, spec.with_signer(dir.join("ocsp.pem"), dir.join("ocsp.key")))
+}
+
+#[test]
+fn whoever_asks_after_a_restart_before_the_sources_have_been_read_waits_for_the_answer() {
+    let dir = tempfile::tempdir().unwrap();
+    // Large, and read first, so that what is asked at once comes before that.
+    let (large_lab, large) = prepared(dir.path(), "large");
+    let (listed_lab, listed) = prepared(dir.path(), "listed");
+    let (large_dir, listed_dir) = (dir.path().join("large"), dir.path().join("listed"));
+    write_index(&large_dir, 20_000, &[3]);
+    write_crl(&listed_dir, &listed_lab, &[9], DAY);
+    let specs = vec![large.with_index(large_dir.join("index.txt")), listed.with_crl(listed_dir.join("ca.crl"))];
+    let start = || {
+        let settings = ResponderSettings { state_dir: Some(dir.path().join("state")), ..ResponderSettings::default() };
+        let responder = Responder::start(settings);
+        responder.adopt_issuers(specs.clone());
+        let listen = Settings { listen: vec!["127.0.0.1:0".parse().unwrap()], workers: 2, ..Settings::default() };
+        let handle = Server::start(&responder.service(), listen).unwrap();
+        (responder, handle)
+    };
+    let ask = |handle: &Handle, lab: &Lab, n| {
+        let der = request(&lab.hashes(HashAlgorithm::Sha1), &[long_serial(n)], None);
+        read(&post(handle.addresses()[0], &der).1).remove(0)
+    };
+    let (responder, handle) = start();
+    eventually(LIMIT, "signed ahead", || {
+        let stats = responder.presign_stats();
+        stats.missing == 0 && stats.backlog == 0 && stats.slices > 0
+    });
+    assert_eq!(ask(&handle, &listed_lab, 1), Said::Good);
+    handle.shutdown(Duration::ZERO);
+    drop(responder);
+
+    // Issued while nobody was there.
+    write_index(&large_dir, 20_001, &[3]);
+    let (_responder, handle) = start();
+    std::thread::scope(|scope| {
+        let not_on_the_crl = scope.spawn(|| ask(&handle, &listed_lab, 1));
+        let issued_meanwhile = scope.spawn(|| ask(&handle, &large_lab, 20_000));
+        let never_issued = scope.spawn(|| ask(&handle, &large_lab, 30_000));
+        assert_eq!(ask(&handle, &large_lab, 3), Said::Revoked, "what was signed is served at once");
+        assert_eq!(not_on_the_crl.join().unwrap(), Said::Good);
+        assert_eq!(issued_meanwhile.join().unwrap(), Said::Good);
+        assert_eq!(never_issued.join().unwrap(), Said::Error(6), "not issued: unauthorized");
+    });
+}

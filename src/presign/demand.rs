@@ -2,6 +2,7 @@
 
 use super::budget::Budget;
 use super::decide::{Decision, decide};
+use super::early::Early;
 use super::issuer::{Issuer, IssuerSettings};
 use super::sign::{record, template};
 use super::waiting::Waiting;
@@ -15,7 +16,7 @@ use bytes::Bytes;
 use moka::sync::Cache;
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -130,11 +131,11 @@ struct Asked {
     echoes_nonce: bool,
 }
 
-struct Shared {
-    store: Arc<Store>,
+pub(super) struct Shared {
+    pub(super) store: Arc<Store>,
     clock: Arc<dyn Clock>,
-    settings: DemandSettings,
-    issuers: ArcSwap<HashMap<Arc<str>, Arc<Issuer>>>,
+    pub(super) settings: DemandSettings,
+    pub(super) issuers: ArcSwap<HashMap<Arc<str>, Arc<Issuer>>>,
     cache: Cache<CacheKey, Cached>,
     state: Mutex<State>,
     wake: Condvar,
@@ -142,7 +143,9 @@ struct Shared {
     expiry: Condvar,
     signed: AtomicU64,
     cached: AtomicU64,
-    shed: AtomicU64,
+    pub(super) shed: AtomicU64,
+    /// Requests that wait for the first look at their issuers' files.
+    pub(super) early: AtomicUsize,
 }
 
 struct State {
@@ -176,6 +179,7 @@ impl Demand {
             signed: AtomicU64::new(0),
             cached: AtomicU64::new(0),
             shed: AtomicU64::new(0),
+            early: AtomicUsize::new(0),
         });
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let workers = if settings.workers == 0 { (cores / 2).max(1) } else { settings.workers };
@@ -205,11 +209,15 @@ impl Demand {
         }
     }
 
-    /// Answers a request, which [`Request::parse`] has accepted, from the cache or by signing. The future needs no particular
-    /// runtime and no timer.
+    /// Answers a request, which [`Request::parse`] has accepted, from the cache or by signing; after a start, once its issuer's
+    /// files have been looked at. The future needs no particular runtime and no timer.
     pub fn answer(&self, request: Bytes) -> impl Future<Output = Outcome> + Send + 'static {
-        let asked = self.shared.ask(request);
+        let asked = Early::of(&self.shared, &request).ok_or_else(|| self.shared.ask(request));
         async move {
+            let asked = match asked {
+                Ok(early) => early.ask().await,
+                Err(asked) => asked,
+            };
             match asked {
                 Err(outcome) => outcome,
                 // The signing threads are gone.
@@ -220,7 +228,7 @@ impl Demand {
 
     /// Counters of this moment.
     pub fn stats(&self) -> DemandStats {
-        let waiting = self.shared.lock().waiting.len();
+        let waiting = self.shared.lock().waiting.len() + self.shared.early.load(Ordering::Relaxed);
         DemandStats {
             signed: self.shared.signed.load(Ordering::Relaxed),
             cached: self.shared.cached.load(Ordering::Relaxed),
@@ -250,7 +258,7 @@ impl Shared {
     }
 
     /// What can be said at once, or where the answer will come from.
-    fn ask(&self, request: Bytes) -> Result<oneshot::Receiver<Outcome>, Outcome> {
+    pub(super) fn ask(&self, request: Bytes) -> Result<oneshot::Receiver<Outcome>, Outcome> {
         let now = self.clock.now();
         let parsed = Request::parse(&request).map_err(|error| Outcome::Refused(error.status()))?;
         let asked = self.look(&parsed, now).map_err(Outcome::Refused)?;

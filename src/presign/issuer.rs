@@ -13,6 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use tokio::sync::watch;
 
 /// The number of the next issuer.
 static NEXT: AtomicU64 = AtomicU64::new(0);
@@ -153,6 +154,7 @@ pub struct Issuer {
     view: ArcSwap<View>,
     sequence: AtomicU64,
     removed: AtomicBool,
+    is_looked_at: watch::Sender<bool>,
 }
 
 impl Issuer {
@@ -178,6 +180,7 @@ impl Issuer {
             view: ArcSwap::from_pointee(view),
             sequence: AtomicU64::new(1),
             removed: AtomicBool::new(false),
+            is_looked_at: watch::Sender::new(true),
         }
     }
 
@@ -242,6 +245,22 @@ impl Issuer {
     /// Stops all signing for it.
     pub fn remove(&self) {
         self.removed.store(true, Ordering::SeqCst);
+    }
+
+    /// Says that its signer and its sources are still to be looked at: until then, who asks for what does not lie ready waits.
+    pub fn expect_look(&self) {
+        self.is_looked_at.send_replace(false);
+    }
+
+    /// Says that they have been looked at, whatever came of it.
+    pub fn mark_looked_at(&self) {
+        self.is_looked_at.send_if_modified(|is_over| !std::mem::replace(is_over, true));
+    }
+
+    /// Tells when that is done; `None` if it is.
+    pub(super) fn look_to_come(&self) -> Option<watch::Receiver<bool>> {
+        let is_over = *self.is_looked_at.borrow();
+        (!is_over).then(|| self.is_looked_at.subscribe())
     }
 
     /// Whether signing for it has been stopped.

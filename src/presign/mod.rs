@@ -3,6 +3,7 @@
 mod budget;
 mod decide;
 mod demand;
+mod early;
 mod engine;
 mod issuer;
 mod queue;

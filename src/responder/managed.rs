@@ -88,6 +88,7 @@ impl Managed {
     /// Serves at once what an earlier process signed. No file of the issuer's is touched.
     pub(super) fn new(spec: IssuerSpec, presigner: &Presigner) -> Self {
         let issuer = Arc::new(Issuer::new(&spec.id, spec.certificate.clone(), spec.settings.clone()));
+        issuer.expect_look();
         let refused = presigner.add(&issuer);
         for file in &refused {
             tracing::warn!(issuer = spec.id, "{file}");
@@ -210,6 +211,7 @@ impl Managed {
             });
             self.settle_status(&mut files, fault, now);
         }
+        self.issuer.mark_looked_at();
         read
     }
 

@@ -285,7 +285,11 @@ impl Inner {
         let now = self.clock.now();
         let must_stop = || *self.stop.lock().unwrap_or_else(PoisonError::into_inner);
         let looked = Pass::new(issuers.clone(), self.reader.clone(), now).run(&self.pace, must_stop);
-        issuers.iter().for_each(|managed| managed.tell_if_late(self.pace.late));
+        for managed in &issuers {
+            managed.tell_if_late(self.pace.late);
+            // Nobody waits for files that hang, or that could not be looked at.
+            managed.issuer().mark_looked_at();
+        }
         let Some(looked) = looked else {
             self.publish_reports(&self.issuers());
             return false;
