@@ -173,6 +173,8 @@ impl State {
                 missing.push("the renewal agent has died; the log says why, and it is started anew".to_owned());
             } else if view.is_overdue(now) {
                 missing.push(format!("the last pass of the renewal agent was at {}: it is overdue", view.last_pass));
+            } else if let unseen @ 1.. = view.coverage.unseen() {
+                missing.push(format!("{unseen} of {} signers have not been looked at", view.coverage.known));
             }
         } else if let Some(fault) = &*self.agent_fault.load() {
             missing.push(format!("the renewal agent does not run, and is tried again each minute: {fault}"));

@@ -51,6 +51,13 @@ pub struct Coverage {
     pub unreadable: BTreeMap<String, String>,
 }
 
+impl Coverage {
+    /// How many were neither checked nor named as unreadable.
+    pub fn unseen(&self) -> usize {
+        self.known.saturating_sub(self.checked.saturating_add(self.unreadable.len()))
+    }
+}
+
 /// How often an endpoint was asked for one reason, and with what result.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Tally {
@@ -118,6 +125,13 @@ fn digest(issuer: &Issuer) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn what_is_neither_checked_nor_named_has_not_been_seen() {
+        let named = |n: usize| (0..n).map(|n| (n.to_string(), "why".to_owned())).collect();
+        let of = |known, checked, unreadable| super::Coverage { known, checked, unreadable: named(unreadable) }.unseen();
+        assert_eq!((of(3, 2, 1), of(3, 1, 1), of(0, 0, 0)), (0, 1, 0));
+    }
+
     use super::*;
     use crate::config::Config;
     use crate::ocsp::Serial;

@@ -410,7 +410,7 @@ impl Managed {
 
     pub(super) fn report(&self, presigner: &Presigner, late: Duration) -> IssuerReport {
         let known = self.known().clone();
-        let overdue = known.busy.filter(|busy| busy.began.elapsed() >= late).map(|busy| busy.text());
+        let overdue = known.busy.filter(|busy| busy.began.elapsed() >= late).map(Busy::text);
         let view = self.issuer.view();
         let table = view.table.as_ref();
         let live = self.issuer.slot().live();

@@ -5,7 +5,7 @@ use super::super::event::{Action, Reach, Request};
 use super::super::failure::{Failure, Scope};
 use super::super::gate::Gate;
 use super::super::id::{EndpointId, OrderId, SlotId};
-use super::super::slot::{Hold, Known, Order, Park, Phase};
+use super::super::slot::{Hold, Known, Order, Park, Phase, Slot};
 use super::{Core, earlier};
 use crate::time::Timestamp;
 use std::time::Duration;
@@ -66,7 +66,7 @@ impl Core {
             }
             Gate::Full { .. } if endpoint.keeps_a_place_free() => {
                 let urgent_from =
-                    |id: &SlotId| self.slots.get(id).filter(|s| !s.is_parked()).and_then(|s| s.urgent_from());
+                    |id: &SlotId| self.slots.get(id).filter(|s| !s.is_parked()).and_then(Slot::urgent_from);
                 let mut later = None;
                 for id in waiting {
                     match urgent_from(id) {

@@ -292,10 +292,9 @@ impl Core {
         self.reschedule(id);
         if let (true, SlotId::Credential(endpoint)) = (changed, id)
             && let Some(endpoint) = self.endpoints.get_mut(endpoint)
+            && endpoint.credential_is(life.map(|life| life.serial), is_first_word, now)
         {
-            if endpoint.credential_is(life.map(|life| life.serial), is_first_word, now) {
-                self.dirty_endpoints.insert(endpoint.spec.id.clone());
-            }
+            self.dirty_endpoints.insert(endpoint.spec.id.clone());
         }
         self.settle(id, now);
         Ok(1)
