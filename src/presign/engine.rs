@@ -391,6 +391,7 @@ impl Shared {
     }
 
     fn schedule_all(&self, state: &mut State, issuer: &Arc<Issuer>, algorithm: HashAlgorithm, now: Timestamp) {
+        issuer.outdate();
         if let Some(wave) = issuer.slot().live().wave(algorithm) {
             for index in 0..wave.slices().len() {
                 state.queue.set_due(slice_key(issuer, algorithm, wave.bits(), index), now);

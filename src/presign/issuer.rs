@@ -153,6 +153,7 @@ pub struct Issuer {
     number: u64,
     view: ArcSwap<View>,
     sequence: AtomicU64,
+    outdated_before: AtomicU64,
     removed: AtomicBool,
     is_looked_at: watch::Sender<bool>,
 }
@@ -179,6 +180,7 @@ impl Issuer {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
             view: ArcSwap::from_pointee(view),
             sequence: AtomicU64::new(1),
+            outdated_before: AtomicU64::new(0),
             removed: AtomicBool::new(false),
             is_looked_at: watch::Sender::new(true),
         }
@@ -235,6 +237,16 @@ impl Issuer {
     /// The next sequence number; segments that begin later have higher ones.
     pub(super) fn next_sequence(&self) -> u64 {
         self.sequence.fetch_add(1, Ordering::SeqCst)
+    }
+
+    /// Segments that have begun by now are to be signed again, whatever they say.
+    pub(super) fn outdate(&self) {
+        self.outdated_before.store(self.next_sequence(), Ordering::SeqCst);
+    }
+
+    /// Whether a segment with this sequence number is to be signed again, whatever it says.
+    pub(super) fn is_outdated(&self, sequence: u64) -> bool {
+        sequence < self.outdated_before.load(Ordering::SeqCst)
     }
 
     /// Counts on from what an earlier process has used.

@@ -359,7 +359,8 @@ fn signed_until(issuer: &Issuer, key: &SliceKey, table: &Table, now: Timestamp) 
     let is_same = table.slice(key.index as usize)?.region() == segment.keys().region();
     let is_overlaid = wave.overlay().any(|(serial, _)| wave.slice_of(crate::store::hash(serial)) == key.index as usize);
     let is_due = overdue(segment, issuer.fingerprint(&issuer.view().settings), now).is_some();
-    (is_same && !is_overlaid && !is_due).then_some(segment.meta().refresh_at)
+    let is_outdated = issuer.is_outdated(segment.meta().sequence);
+    (is_same && !is_overlaid && !is_due && !is_outdated).then_some(segment.meta().refresh_at)
 }
 
 /// The slices that changes belong to.
