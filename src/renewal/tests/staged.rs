@@ -141,6 +141,8 @@ fn a_registry_that_changes_to_and_fro_grants_no_budget() {
         s.sync();
         s.change(|issuers| issuers[0].state = crate::registry::State::Active);
     }
+    let parked = s.notices.iter().filter(|n| n.alarm && n.text.starts_with("parked")).count();
+    assert!(parked <= 2, "{parked} alarms for one reason");
     let days = (200 * 600 / DAY + 1) as usize;
     assert!(s.asked(&signer(0)) <= days * s.core.limits().issuances_per_day as usize, "{}", s.asked(&signer(0)));
     s.says.clear();
