@@ -177,7 +177,7 @@ pub(super) enum Placed {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Rank {
     pub class: Class,
-    /// Behind those that have been turned away less often, until it is urgent: or one whose requests make the service fail
+    /// Behind those that have been turned away less often, with a round less where it is urgent: or one whose requests make the service fail
     /// would take the turns of the others.
     pub round: u32,
     pub deadline: Timestamp,

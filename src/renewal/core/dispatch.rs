@@ -68,7 +68,8 @@ impl Core {
                 let urgent_from =
                     |id: &SlotId| self.slots.get(id).filter(|s| !s.is_parked()).and_then(Slot::urgent_from);
                 let mut later = None;
-                for id in waiting {
+                // Who has failed time and again does not take this place either.
+                for id in endpoint.queue.iter().filter(|rank| rank.round == 0).map(|rank| &rank.slot) {
                     match urgent_from(id) {
                         Some(from) if from <= now => return (Some(id.clone()), None),
                         from => later = earlier(later, from),

@@ -356,7 +356,8 @@ impl Core {
             (SlotId::Signer(_), _) => Class::Ordinary,
         };
         let urgent = slot.urgent_from().is_some_and(|from| from <= now);
-        let round = if urgent { 0 } else { slot.turned_away / self.limits.breaker_failures.max(1) };
+        // What is urgent is not held to have failed with others in a short outage, but to have failed time and again.
+        let round = (slot.turned_away / self.limits.breaker_failures.max(1)).saturating_sub(u32::from(urgent));
         Rank { class, round, deadline: slot.deadline(self.limits.new_issuer_grace), slot: id.clone() }
     }
 

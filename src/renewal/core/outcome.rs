@@ -278,8 +278,8 @@ impl Core {
                 }
             }
             (Scope::Item | Scope::Issuer, _) => {
-                endpoint.answered(false, &limits, now);
-                self.others_are_answered(endpoint_id, id, now);
+                let was_out = endpoint.answered(false, &limits, now);
+                self.others_are_answered(endpoint_id, id, was_out, now);
             }
             (Scope::Local, _) => {}
         }
@@ -290,12 +290,15 @@ impl Core {
         its_own
     }
 
-    /// The service has answered for `id`: where it failed for others meanwhile, the trouble is theirs, and they go behind.
-    fn others_are_answered(&mut self, endpoint_id: &EndpointId, id: &SlotId, now: Timestamp) {
+    /// The service has answered for `id`: where it failed for others meanwhile, the trouble is theirs, and they go behind. Where
+    /// it had been given up, how often it did says nothing of them.
+    fn others_are_answered(&mut self, endpoint_id: &EndpointId, id: &SlotId, was_out: bool, now: Timestamp) {
         let Some(endpoint) = self.endpoints.get_mut(endpoint_id) else { return };
         for other in endpoint.take_turned_away() {
             if let Some(slot) = self.slots.get_mut(&other).filter(|_| other != *id) {
-                slot.turned_away = slot.turned_away.max(self.limits.breaker_failures);
+                let doubtful = self.limits.breaker_failures;
+                slot.turned_away = if was_out { doubtful } else { slot.turned_away.max(doubtful) };
+                self.dirty.insert(other.clone());
                 self.settle(&other, now);
             }
         }
@@ -374,7 +377,7 @@ impl Core {
         {
             self.dirty_endpoints.insert(endpoint_id.clone());
             let was_out = endpoint.answered(true, &limits, now);
-            self.others_are_answered(&endpoint_id, id, now);
+            self.others_are_answered(&endpoint_id, id, was_out, now);
             if was_out {
                 self.tell(Reach::Endpoint(endpoint_id), false, "the service answers again: a ramp begins".to_owned());
             }

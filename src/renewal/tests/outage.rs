@@ -237,6 +237,23 @@ fn who_becomes_urgent_in_the_queue_no_longer_stands_behind_the_others() {
 }
 
 #[test]
+fn who_is_urgent_and_fails_time_and_again_lets_others_go_first() {
+    let limits =
+        Limits { backoff_base: Duration::from_secs(1), backoff_cap: Duration::from_secs(1), ..Limits::default() };
+    let mut s = Service::with(limits, 9, 30);
+    s.specs[0].rate = crate::config::Rate { count: 1, per: Duration::from_secs(60) };
+    s.ledger.clear();
+    s.life(&signer(0), -35 * DAY, 40 * DAY);
+    s.kill();
+    s.says.insert(signer(0), fails(Scope::Item, Kind::Unknown));
+    s.run(6 * HOUR);
+    let last = s.log.iter().rposition(|(_, r)| r.slot != signer(0)).unwrap();
+    let before = s.log[..last].iter().filter(|(_, r)| r.slot == signer(0)).count();
+    assert!(before < 9, "{before} in vain before the last of the others");
+    assert!((1..9).all(|n| s.asked(&signer(n)) == 1));
+}
+
+#[test]
 fn an_order_that_is_taken_well_ends_what_was_held_against_its_slot() {
     let mut s = Service::new(6, 30);
     s.says.insert(signer(0), fails(Scope::Endpoint, Kind::Transient));
