@@ -56,8 +56,8 @@ const MAY_KNOW: &[(&str, &[&str], &str)] = &[
     ),
     (
         "simulate",
-        &["config", "ocsp", "registry", "renewal", "time"],
-        "the real renewal core in a world that is all model: nothing that reads a file or a clock",
+        &["config", "enrolment", "ocsp", "registry", "renewal", "time"],
+        "the real renewal core in a world that is all model: nothing that reads a file or a clock (of enrolment: what an answer means)",
     ),
     (
         "responder",

@@ -6,11 +6,43 @@
 
 use super::failure::{excerpt, printable};
 use super::{Failure, Kind, MAX_RETRY_AFTER, Scope, body};
-use crate::https::{Cause, CredentialError, Error, Reply};
+use crate::https::{Cause, CredentialError, Error, Reply, Stage};
 use crate::time::{Timestamp, parse_http_date};
-use http::StatusCode;
 use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
 use std::time::Duration;
+
+/// What a service can be met with, for whoever models one: it means what it means of a real one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Met {
+    /// An answer with a status other than 200 and 202, and with Retry-After in seconds where it names one.
+    Status(u16, Option<u64>),
+    /// A 200 in which there is no certificate that can be used.
+    Unusable,
+    /// Nobody takes the connection.
+    Unreachable,
+    /// The request was sent, and no answer came in time.
+    Unanswered,
+    /// Our certificate is not accepted.
+    CredentialRefused,
+}
+
+/// The failure that this is.
+pub fn met(met: Met) -> Failure {
+    const NAME: &str = "modelled";
+    let error = |cause, sent| of_error(NAME, &Error { server: NAME.to_owned(), stage: Stage::Waiting, sent, cause });
+    match met {
+        Met::Status(status, retry_after) => {
+            let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            let fields = retry_after.map(|seconds| (RETRY_AFTER, HeaderValue::from(seconds))).into_iter().collect();
+            of_status(NAME, "POST", &Reply { status, fields, body: Vec::new() }, Timestamp::EPOCH)
+        }
+        Met::Unusable => of_body(NAME, "POST", "it cannot be read"),
+        Met::Unreachable => error(Cause::Unreachable("nobody listens".to_owned()), false),
+        Met::Unanswered => error(Cause::TimedOut, true),
+        Met::CredentialRefused => error(Cause::CredentialRefused("certificate expired".to_owned()), false),
+    }
+}
 
 /// What a failed exchange means. `name` is the service's in the configuration.
 pub(super) fn of_error(name: &str, error: &Error) -> Failure {
@@ -120,7 +152,7 @@ fn said(reply: &Reply) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{HeaderMap, HeaderValue, header::HeaderName};
+    use http::{HeaderMap, header::HeaderName};
 
     const NOW: Timestamp = Timestamp::from_unix(784_111_777);
 
@@ -157,6 +189,25 @@ mod tests {
             assert_eq!((failure.scope, failure.kind), (scope, kind), "{status}");
             assert!(failure.message().contains(&status.to_string()), "{failure}");
         }
+    }
+
+    #[test]
+    fn what_a_model_meets_means_what_it_means_of_a_real_service() {
+        use Kind::{Permanent, Transient, Unknown};
+        use Scope::{Endpoint, Issuer, Item, OwnCredential};
+        for (what, scope, kind) in [
+            (Met::Status(403, None), Issuer, Permanent),
+            (Met::Status(500, None), Issuer, Transient),
+            (Met::Status(503, Some(7)), Endpoint, Transient),
+            (Met::Unusable, Item, Unknown),
+            (Met::Unreachable, Endpoint, Transient),
+            (Met::Unanswered, Endpoint, Unknown),
+            (Met::CredentialRefused, OwnCredential, Permanent),
+        ] {
+            let failure = met(what);
+            assert_eq!((failure.scope, failure.kind), (scope, kind), "{what:?}");
+        }
+        assert_eq!(met(Met::Status(503, Some(7))).retry_after, Some(Duration::from_secs(7)));
     }
 
     #[test]

@@ -17,6 +17,7 @@ mod failure;
 mod local;
 
 pub use accept::accept;
+pub use answer::{Met, met};
 pub use build::build;
 pub use cfssl::Cfssl;
 pub use command::{Command, EXIT_NOT_SET_UP, EXIT_REFUSED, EXIT_TRY_AGAIN, EXIT_UNAVAILABLE, EXIT_WAITING};

@@ -3,10 +3,11 @@
 use super::agenda::Ms;
 use super::random::Random;
 use super::setup::{CREDENTIAL, CaSetup, CaState, Refusal, Slot};
+use crate::enrolment::Met;
 use crate::ocsp::Serial;
 use crate::renewal::{OrderId, SignerLife};
 use crate::time::Timestamp;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::ops::Range;
 use std::time::Duration;
 
@@ -28,13 +29,16 @@ pub(super) struct Ca {
     resubmitted: bool,
     jobs: HashMap<u64, Job>,
     servers: Vec<Server>,
-    destroyed: Range<usize>,
+    /// Issuers whose keys are destroyed, counted from 0.
+    destroyed: BTreeSet<usize>,
     told: bool,
     /// Certificates of these issuers are dated so long ago.
     pub backdated: Option<(Range<usize>, Duration)>,
     /// What was issued, and what is waiting, by order: where the CA remembers them.
     issued: HashMap<OrderId, SignerLife>,
     waiting: HashMap<OrderId, u64>,
+    /// Orders to which it has said "later".
+    accepted: HashSet<OrderId>,
     pub connections: usize,
     next_job: u64,
     serial: u64,
@@ -77,8 +81,27 @@ pub(super) enum Answer {
     Unreachable,
     /// It does not accept the credential.
     NotAccepted,
+    /// Overloaded (HTTP 503), and asks for so many seconds.
+    Busy(u64),
+    /// It has the order and decides later (HTTP 202); not to be asked before, in seconds.
+    Later(Option<u64>),
     /// None, within the caller's time.
     TimedOut,
+}
+
+impl Answer {
+    /// What a client has met with; none for an answer that is no failure.
+    pub(super) fn met(&self) -> Option<Met> {
+        Some(match self {
+            Answer::Issued(_) | Answer::Later(_) => return None,
+            Answer::Refused => Met::Status(403, None),
+            Answer::Error => Met::Status(500, None),
+            Answer::Unreachable => Met::Unreachable,
+            Answer::NotAccepted => Met::CredentialRefused,
+            Answer::Busy(seconds) => Met::Status(503, Some(*seconds)),
+            Answer::TimedOut => Met::Unanswered,
+        })
+    }
 }
 
 /// What follows from a step of the CA.
@@ -108,11 +131,12 @@ impl Ca {
             jobs: HashMap::new(),
             servers: (0..setup.servers.max(1)).map(|_| Server::default()).collect(),
             setup,
-            destroyed: 0..0,
+            destroyed: BTreeSet::new(),
             told: false,
             backdated: None,
             issued: HashMap::new(),
             waiting: HashMap::new(),
+            accepted: HashSet::new(),
             connections: 0,
             next_job: 0,
             serial: 1 << 32,
@@ -154,6 +178,17 @@ impl Ca {
                 return true;
             }
         }
+        match self.state {
+            CaState::Busy(seconds) => {
+                out.push(Effect::Answer(call, Answer::Busy(seconds)));
+                return true;
+            }
+            CaState::Decides(seconds) if order.is_some_and(|(id, _)| self.accepted.insert(id)) => {
+                out.push(Effect::Answer(call, Answer::Later(seconds)));
+                return true;
+            }
+            _ => {}
+        }
         if self.queue() >= MOST_WAITING {
             out.push(Effect::Answer(call, Answer::Unreachable));
             return true;
@@ -194,7 +229,7 @@ impl Ca {
 
     /// A free server takes the next job of its queue.
     fn take(&mut self, server: usize, now: Ms, out: &mut Vec<Effect>) {
-        if self.hung || self.state != CaState::Up {
+        if self.hung || matches!(self.state, CaState::Refuses | CaState::Hangs) {
             return;
         }
         let queue = server % self.queues.len();
@@ -287,7 +322,7 @@ impl Ca {
     }
 
     pub(super) fn destroy(&mut self, issuers: Range<usize>) {
-        self.destroyed = issuers;
+        self.destroyed.extend(issuers);
     }
 
     pub(super) fn tell_front_end(&mut self) {
@@ -308,7 +343,8 @@ impl Ca {
     /// What was put aside is issued whenever a server has nothing else to do; what cannot be issued is left out.
     pub(super) fn resubmit(&mut self, now: Ms, out: &mut Vec<Effect>) {
         let of = |job: &u64| self.jobs.get(job).and_then(|j| j.order).map(|(_, slot)| slot);
-        self.parked.retain(|job| of(job).is_none_or(|slot| !self.destroyed.contains(&slot.wrapping_sub(1))));
+        let destroyed = &self.destroyed;
+        self.parked.retain(|job| of(job).is_none_or(|slot| !destroyed.contains(&slot.wrapping_sub(1))));
         self.resubmitted = true;
         self.go_on(now, out);
     }
@@ -380,6 +416,14 @@ mod tests {
         assert_eq!(early.iter().map(|(call, _)| *call).collect::<Vec<_>>(), [1, 2, 3]);
         assert!(early.iter().all(|(_, a)| *a == Answer::Refused));
         assert_eq!(ca.queue(), 1);
+    }
+
+    #[test]
+    fn keys_that_are_destroyed_stay_destroyed() {
+        let mut ca = Ca::new(CaSetup::default(), Timestamp::EPOCH, [Duration::from_secs(1); 2], 1);
+        ca.destroy(0..2);
+        ca.destroy(4..5);
+        assert_eq!([1, 2, 3, 5, 6].map(|slot| ca.cannot_issue(slot)), [true, true, false, true, false]);
     }
 
     #[test]

@@ -6,8 +6,9 @@ use super::check::Leaving;
 use super::measure::Sent;
 use super::node::News;
 use super::setup::{CREDENTIAL, Slot};
-use super::world::{Call, Event, Party, Policy, World};
-use crate::renewal::{Cause, IssuerSpec, OrderId};
+use super::world::{Call, Event, Party, Place, Policy, World};
+use crate::enrolment::{Kind, Scope, met};
+use crate::renewal::{Cause, IssuerSpec, OrderId, Phase};
 
 /// How long an answer is on its way.
 const NETWORK: Ms = 10;
@@ -30,10 +31,12 @@ impl World {
                 heard,
                 issuer: self.authority.issuers().get(slot.wrapping_sub(1)).map(|i: &IssuerSpec| &i.id),
                 record: place.process.record(slot),
+                credential: place.lives.first().copied().flatten(),
             };
             self.check.leaves(&leaving);
         }
-        self.measure.sent(Sent { at: self.now, node, slot, order, cause });
+        let deadline = place.lives.get(slot).copied().flatten().map(|life| life.not_after);
+        self.measure.sent(Sent { at: self.now, node, slot, order, cause, deadline });
         let timeout = match self.policy {
             Policy::Ours => self.setup.agent.timeout,
             Policy::Field => self.setup.field.timeout,
@@ -98,19 +101,23 @@ impl World {
         }
         match call.party {
             Party::Agent { node, turn, slot, order, attempt } => {
-                if let Some(place) = self.nodes.get_mut(node).filter(|n| n.calls.get(&slot) == Some(&id)) {
+                let was_open = self.nodes.get(node).is_some_and(|n| n.calls.get(&slot) == Some(&id));
+                if let Some(place) = self.nodes.get_mut(node).filter(|_| was_open) {
                     place.calls.remove(&slot);
                     self.in_flight -= 1;
                 }
                 if !self.is_running(node, turn) {
                     return;
                 }
-                if matches!(answer, Answer::Issued(_)) {
-                    self.check.issued(self.now, node, slot, order);
-                } else {
-                    self.check.note(self.now, node, slot, "the request fails", Some(order));
+                self.check.answered(self.now, node, slot, order, &answer);
+                if !matches!(answer, Answer::Issued(_) | Answer::Later(_)) {
+                    self.measure.failed.push((self.now, node, slot));
                 }
+                let returns = was_open && self.returns(node, slot, order, attempt, &answer);
                 self.with(node, |process, here| process.hear(News::Answer { slot, order, attempt, answer }, here));
+                if returns {
+                    self.check.ramp(self.now, node);
+                }
             }
             Party::Customer { retries, account } => {
                 if !matches!(answer, Answer::Issued(_)) {
@@ -118,6 +125,20 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Whether this is the answer by which a node learns that a service it had given up is back.
+    fn returns(&self, node: usize, slot: Slot, order: OrderId, attempt: u32, answer: &Answer) -> bool {
+        let answered = match answer.met().map(met) {
+            None => true,
+            Some(failure) => matches!(failure.scope, Scope::Item | Scope::Issuer) && failure.kind != Kind::Unknown,
+        };
+        let awaited = |place: &Place| match place.process.record(slot).map(|r| &r.phase) {
+            Some(Phase::InFlight(o)) => o.id == order && o.attempts == attempt,
+            _ => false,
+        };
+        let is_sure = |place: &&Place| !place.disk_is_full && place.process.has_all_on_disk() && awaited(place);
+        answered && self.nodes.get(node).filter(is_sure).is_some_and(|place| place.process.breaker_is_open())
     }
 
     fn credential_is_valid(&self, node: usize) -> bool {

@@ -1,10 +1,11 @@
 //! What must hold at every step of the agent, whatever the world does. Reckoned from what the node was told and did, and not
 //! from what its core thinks.
 
-use super::agenda::{DAY, Ms};
+use super::agenda::{DAY, Ms, SECOND};
+use super::ca::Answer;
 use super::setup::{CREDENTIAL, Setup, Slot};
 use crate::registry::State;
-use crate::renewal::{Hold, OrderId, Phase, RegistryView, SignerLife, SlotRecord};
+use crate::renewal::{OrderId, Phase, RegistryView, SignerLife, SlotRecord};
 use crate::time::Timestamp;
 use serde::Serialize;
 use std::collections::{HashSet, VecDeque};
@@ -50,7 +51,7 @@ pub(super) struct Heard {
 
 impl Heard {
     /// What was said of an issuer, from 0.
-    fn says_active(&self, issuer: Option<&crate::registry::IssuerId>) -> bool {
+    pub(super) fn says_active(&self, issuer: Option<&crate::registry::IssuerId>) -> bool {
         let found = self.view.as_ref().and_then(|v| v.issuers.iter().find(|i| Some(&i.id) == issuer));
         found.is_some_and(|i| i.state == State::Active)
     }
@@ -68,6 +69,7 @@ pub(super) struct Check {
     confirm_within: i64,
     rate: f64,
     ramp: f64,
+    validity: i64,
     nodes: Vec<PerNode>,
     pub violations: Vec<Violation>,
 }
@@ -90,8 +92,16 @@ struct PerSlot {
     prepared: bool,
     sent: VecDeque<Ms>,
     issued: VecDeque<Ms>,
-    last_parked: Option<Ms>,
+    /// The CA has said no, and nothing has changed since.
+    refused: bool,
+    last_sent: Option<Ms>,
     changes: usize,
+}
+
+/// A certificate that is taken into use, and the one that was in use before.
+pub(super) struct New<'a> {
+    pub life: &'a SignerLife,
+    pub present: Option<SignerLife>,
 }
 
 /// One request about to leave, as the world sees it.
@@ -108,6 +118,8 @@ pub(super) struct Leaving<'a> {
     pub heard: &'a Heard,
     pub issuer: Option<&'a crate::registry::IssuerId>,
     pub record: Option<&'a SlotRecord>,
+    /// The node's own certificate at the service, where it has one.
+    pub credential: Option<SignerLife>,
 }
 
 impl Check {
@@ -133,6 +145,7 @@ impl Check {
             confirm_within: i64::try_from(limits.confirm_within.as_secs()).unwrap_or(i64::MAX),
             rate: f64::from(setup.agent.rate.count) / setup.agent.rate.per.as_secs_f64(),
             ramp: limits.ramp.as_secs_f64(),
+            validity: i64::try_from(setup.validity.as_secs()).unwrap_or(i64::MAX),
             nodes: (0..setup.nodes).map(|_| node()).collect(),
             violations: Vec::new(),
         }
@@ -163,8 +176,35 @@ impl Check {
     /// The process of a node begins: its rate is a ramp from here.
     pub(super) fn begins(&mut self, ms: Ms, node: usize) {
         self.note(ms, node, CREDENTIAL, "the process begins", None);
+        self.ramp(ms, node);
+    }
+
+    /// Something else after which the rate begins anew: a reload, the end of a pause, a service that is back, new issuers.
+    pub(super) fn ramp(&mut self, ms: Ms, node: usize) {
         if let Some(node) = self.nodes.get_mut(node) {
             node.begun = Some((ms, 0));
+        }
+    }
+
+    /// The process of a node ends, and what it could not write is forgotten.
+    pub(super) fn forgets(&mut self, node: usize) {
+        self.nodes.get_mut(node).into_iter().flat_map(|n| &mut n.slots).for_each(|slot| slot.refused = false);
+    }
+
+    /// What the CA has said to the request of a slot.
+    pub(super) fn answered(&mut self, ms: Ms, node: usize, slot: Slot, order: OrderId, answer: &Answer) {
+        match answer {
+            Answer::Issued(_) => self.issued(ms, node, slot, order),
+            Answer::Later(_) => self.note(ms, node, slot, "the CA decides later", Some(order)),
+            Answer::Refused => self.note(ms, node, slot, "the CA says no", Some(order)),
+            _ => self.note(ms, node, slot, "the request fails", Some(order)),
+        }
+        let Some(of) = self.slot(node, slot) else { return };
+        match answer {
+            Answer::Issued(_) | Answer::Later(_) => of.refused = false,
+            Answer::Refused => of.refused = true,
+            Answer::NotAccepted if slot == CREDENTIAL => of.refused = true,
+            _ => {}
         }
     }
 
@@ -187,7 +227,7 @@ impl Check {
         for slot in &mut node.slots {
             slot.sent.clear();
             slot.issued.clear();
-            slot.last_parked = None;
+            slot.refused = false;
         }
     }
 
@@ -198,9 +238,22 @@ impl Check {
         }
     }
 
+    /// An operator wants everything renewed, what was refused included.
+    pub(super) fn ordered(&mut self, node: usize) {
+        self.forgets(node);
+    }
+
     pub(super) fn paused(&mut self, node: usize, until: Ms) {
         if let Some(node) = self.nodes.get_mut(node) {
             node.paused_until = until;
+        }
+    }
+
+    /// A pause ends before its time.
+    pub(super) fn resumed(&mut self, ms: Ms, node: usize) {
+        if self.nodes.get(node).is_some_and(|n| n.paused_until > ms) {
+            self.paused(node, 0);
+            self.ramp(ms, node);
         }
     }
 
@@ -251,7 +304,10 @@ impl Check {
         }
     }
 
-    pub(super) fn installs(&mut self, ms: Ms, node: usize, slot: Slot, order: OrderId, life: &SignerLife, same: bool) {
+    /// `shown` is the time by the node's clock.
+    pub(super) fn installs(&mut self, ms: Ms, shown: Timestamp, node: usize, slot: Slot, order: OrderId, new: New<'_>) {
+        let New { life, present } = new;
+        let same = present == Some(*life);
         let open = self.slot(node, slot).is_some_and(|of| of.open == Some(order));
         if !open && !same {
             self.violated(ms, node, slot, format!("the certificate of order {order}, which is not open, is used"));
@@ -259,6 +315,16 @@ impl Check {
         let now = self.start.plus(std::time::Duration::from_millis(ms));
         if life.not_before > now {
             self.violated(ms, node, slot, format!("a certificate is used that is valid from {} on", life.not_before));
+        }
+        let left = life.not_after.seconds_since(shown);
+        let better = present.is_some_and(|present| present.not_after < life.not_after);
+        if slot != CREDENTIAL && !same && !better && left <= self.validity {
+            self.violated(
+                ms,
+                node,
+                slot,
+                format!("a signer is taken into use whose responses outlive it: {left} s left"),
+            );
         }
         self.closes(ms, node, slot, order, "a new certificate is in use");
     }
@@ -278,6 +344,9 @@ impl Check {
     fn evidence(&self, l: &Leaving<'_>, faults: &mut Vec<String>) {
         if self.nodes.get(l.node).is_some_and(|n| n.paused_until > l.ms) {
             faults.push("asked for in a pause".to_owned());
+        }
+        if l.credential.is_some_and(|own| own.not_after < l.now) {
+            faults.push("asked for with a credential that has expired by the node's own clock".to_owned());
         }
         if l.slot == CREDENTIAL {
             return;
@@ -308,14 +377,11 @@ impl Check {
         if !matches!(written, Some(Phase::InFlight(o)) if o.id == l.order && o.attempts == l.attempt) {
             faults.push(format!("order {} is sent before the ledger has it", l.order));
         }
-        if l.record.is_some_and(|r| matches!(r.hold, Hold::Parked { .. })) {
-            if of.last_parked.is_some_and(|last| l.ms < last + DAY) {
-                faults.push("parked, and asked twice within a day".to_owned());
-            }
-            of.last_parked = Some(l.ms);
-        } else {
-            of.last_parked = None;
+        // The node counts in whole seconds.
+        if of.refused && of.last_sent.is_some_and(|last| l.ms + SECOND <= last + DAY) {
+            faults.push("refused, and asked twice within a day".to_owned());
         }
+        of.last_sent = Some(l.ms);
         let sent = within_a_day(&mut of.sent, l.ms);
         of.sent.push_back(l.ms);
         if sent >= per_day {
@@ -329,6 +395,13 @@ impl Check {
         }
         let (rate, ramp, attempts) = (self.rate, self.ramp, self.attempts_per_day);
         let Some(node) = self.nodes.get_mut(l.node) else { return };
+        if (1..=l.ms).contains(&node.paused_until) {
+            // It has ended by itself.
+            if node.begun.is_none_or(|(begun, _)| begun < node.paused_until) {
+                node.begun = Some((node.paused_until, 0));
+            }
+            node.paused_until = 0;
+        }
         node.departures.push_back(l.ms);
         let day = within_a_day(&mut node.departures, l.ms);
         if day > attempts {
@@ -349,7 +422,7 @@ impl Check {
             let elapsed = l.ms.saturating_sub(*begun) as f64 / 1_000.0;
             let granted = rate * ramped(elapsed, ramp) + 2.0;
             if *count as f64 > granted {
-                faults.push(format!("{count} requests in the first {elapsed:.0} s: no ramp"));
+                faults.push(format!("{count} requests in the first {elapsed:.0} s after a discontinuity: no ramp"));
             }
             if elapsed > ramp {
                 node.begun = None;
@@ -379,39 +452,4 @@ fn within_a_day(times: &mut VecDeque<Ms>, now: Ms) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_ramp_is_worth_a_tenth_at_first_and_about_half_in_all() {
-        assert!((ramped(60.0, 900.0) - 6.0).abs() < 1e-9);
-        assert!((ramped(900.0, 900.0) - 454.5).abs() < 1e-9);
-        assert!((ramped(1_000.0, 900.0) - 554.5).abs() < 1e-9);
-    }
-
-    #[test]
-    fn a_second_order_and_a_request_without_evidence_are_told_with_what_came_before() {
-        let mut check = Check::new(&Setup::default(), 7);
-        let order = OrderId::from_number;
-        check.prepares(1_000, 0, 1, order(1));
-        check.prepares(2_000, 0, 1, order(2));
-        let heard = Heard::default();
-        check.leaves(&Leaving {
-            ms: 3_000,
-            now: Timestamp::EPOCH,
-            node: 0,
-            slot: 1,
-            order: order(2),
-            attempt: 1,
-            in_flight: 3,
-            heard: &heard,
-            issuer: None,
-            record: None,
-        });
-        let text: String = check.violations.iter().map(ToString::to_string).collect();
-        for what in ["a second order", "not say that it is active", "evidence", "on disk", "3 requests at a time"] {
-            assert!(text.contains(what), "{what}: {text}");
-        }
-        assert!(text.contains("seed 7") && text.contains("prepare, order 0000000000000001"), "{text}");
-    }
-}
+mod tests;

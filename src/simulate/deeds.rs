@@ -1,13 +1,17 @@
 //! What is done to the world: faults, their ends, and operators.
 
-use super::agenda::{Ms, SECOND};
+use super::agenda::{MINUTE, Ms, SECOND};
 use super::ca::Answer;
 use super::node::{News, NodeClock};
 use super::setup::{CREDENTIAL, CaState, Deed, Slot};
-use super::world::{Event, World};
-use crate::renewal::{Command, Pause, Reach, SignerLife};
+use super::world::{Event, Policy, World};
+use crate::renewal::{Command, Hold, Pause, Phase, Reach, SignerLife, SlotRecord};
 use std::ops::Range;
 use std::time::Duration;
+
+fn is_parked(record: Option<&SlotRecord>) -> bool {
+    record.is_some_and(|r| matches!(r.hold, Hold::Parked { .. }))
+}
 
 impl World {
     pub(super) fn done(&mut self, deed: Deed) {
@@ -19,6 +23,9 @@ impl World {
                     for slot in 1..=self.setup.issuers {
                         if !self.authority.is_active(slot - 1) {
                             self.served_again(node, slot);
+                            self.no_longer_ordered(node, Some(slot));
+                        } else if self.has_no_signer(node, slot) {
+                            self.not_served(node, slot);
                         }
                     }
                 }
@@ -54,7 +61,20 @@ impl World {
                 }
             }
             Deed::Resubmit => self.ca.resubmit(self.now, &mut effects),
-            Deed::Restart { nodes, dropping, adding } => {
+            Deed::RollOut { .. } if self.policy != Policy::Field => {}
+            Deed::Reload(_) if self.policy != Policy::Ours => {}
+            Deed::Reload(nodes) => {
+                for node in nodes.filter(|node| self.nodes.get(*node).is_some_and(|n| n.up)).collect::<Vec<usize>>() {
+                    self.check.ramp(self.now, node);
+                    self.with(node, |process, here| process.hear(News::Reload, here));
+                }
+            }
+            Deed::Crash(node, after) => {
+                if let Some(place) = self.nodes.get_mut(node).filter(|n| n.up) {
+                    place.crashes_in = Some(after);
+                }
+            }
+            Deed::Restart { nodes, dropping, adding } | Deed::RollOut { nodes, dropping, adding } => {
                 for node in nodes {
                     if let Some(place) = self.nodes.get_mut(node) {
                         place.process.configure(dropping.clone(), false);
@@ -85,16 +105,46 @@ impl World {
                 }
             }
             Deed::Replace(nodes, slot) => self.replace(nodes, slot),
-            Deed::RenewAll(nodes) => nodes.for_each(|node| self.command(node, Command::Renew { reach: Reach::All })),
+            Deed::RenewAll(nodes) => nodes.for_each(|node| {
+                self.check.ordered(node);
+                let now = self.now;
+                if let Some(place) = self.nodes.get_mut(node).filter(|n| n.up && !n.disk_is_full) {
+                    let in_use = place.ordered.iter_mut().zip(&place.lives).enumerate();
+                    for (slot, (ordered, life)) in in_use {
+                        let issuer = self.authority.issuers().get(slot.wrapping_sub(1)).map(|i| &i.id);
+                        let has_heard = place.process.heard().is_some_and(|heard| heard.says_active(issuer));
+                        let wanted = slot == CREDENTIAL || (self.authority.is_active(slot - 1) && has_heard);
+                        if life.is_some() && wanted && !is_parked(place.process.record(slot)) {
+                            *ordered = Some(now);
+                        }
+                    }
+                }
+                self.command(node, Command::Renew { reach: Reach::All });
+            }),
+            Deed::Approve(nodes) => nodes.for_each(|node| self.approve(node)),
+            Deed::Explain(node, slot) => {
+                if let Some(said) = self.why(node, slot) {
+                    self.measure.explained.push((self.now, node, slot, said));
+                }
+            }
             Deed::Unpark(nodes) => {
                 for node in nodes {
                     self.check.pardon(node);
+                    if let Some(place) = self.nodes.get_mut(node) {
+                        // What has parked since it was ordered is no longer wanted.
+                        for (slot, ordered) in place.ordered.iter_mut().enumerate() {
+                            *ordered = ordered.filter(|_| !is_parked(place.process.record(slot)));
+                        }
+                    }
+                    if self.nodes.get(node).is_some_and(|n| n.up) {
+                        self.check.ramp(self.now, node);
+                    }
                     self.command(node, Command::Unpark { reach: Reach::All });
                 }
             }
             Deed::Resume(nodes) => {
                 for node in nodes {
-                    self.check.paused(node, 0);
+                    self.check.resumed(self.now, node);
                     self.command(node, Command::Resume { reach: Reach::All });
                 }
             }
@@ -126,6 +176,37 @@ impl World {
         }
     }
 
+    fn has_no_signer(&self, node: usize, slot: Slot) -> bool {
+        let life = self.nodes.get(node).and_then(|n| n.lives.get(slot).copied().flatten());
+        life.is_none_or(|life| life.not_after < self.at(self.now))
+    }
+
+    fn approve(&mut self, node: usize) {
+        for slot in 1..=self.setup.issuers {
+            let waits = |r: &SlotRecord| matches!(r.phase, Phase::Staged { approved: false, .. });
+            let waiting = self.nodes.get(node).and_then(|n| n.process.record(slot)).is_some_and(waits);
+            if let Some(id) = self.names.id(slot).filter(|_| waiting).cloned() {
+                self.command(node, Command::Approve { slot: id });
+            }
+        }
+    }
+
+    /// Counts down to the end of a process that is to crash. `true`: it has.
+    pub(super) fn crashes(&mut self, node: usize) -> bool {
+        let Some(place) = self.nodes.get_mut(node).filter(|n| n.up) else { return false };
+        match place.crashes_in {
+            None => return false,
+            Some(0) => {}
+            Some(left) => {
+                place.crashes_in = Some(left - 1);
+                return false;
+            }
+        }
+        self.end(node);
+        self.agenda.enter(self.now + MINUTE, Event::Begin { node });
+        true
+    }
+
     fn command(&mut self, node: usize, command: Command) {
         self.with(node, |process, here| process.hear(News::Command(command), here));
     }
@@ -135,6 +216,10 @@ impl World {
         place.up = false;
         place.turn += 1;
         place.wake_at = None;
+        place.crashes_in = None;
+        if !place.process.has_all_on_disk() {
+            self.check.forgets(node);
+        }
         place.process.end();
         self.check.note(self.now, node, CREDENTIAL, "the process ends", None);
         let open: Vec<Slot> = self.nodes.get(node).map(|n| n.calls.keys().copied().collect()).unwrap_or_default();
@@ -144,7 +229,7 @@ impl World {
         (0..leaked).for_each(|_| self.ca.close());
     }
 
-    fn begin(&mut self, node: usize) {
+    pub(super) fn begin(&mut self, node: usize) {
         let Some(place) = self.nodes.get_mut(node).filter(|n| !n.up) else { return };
         place.up = true;
         self.check.begins(self.now, node);

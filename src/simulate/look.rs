@@ -1,9 +1,12 @@
 //! Looks at the world from outside: the points of the curves, and whether everything is in order at the end.
 
-use super::agenda::{DAY, HOUR};
+use super::agenda::{DAY, HOUR, Ms};
 use super::authority::Reading;
-use super::setup::CREDENTIAL;
-use super::world::World;
+use super::node::NodeClock;
+use super::setup::{CREDENTIAL, Slot};
+use super::world::{Event, Policy, World};
+use crate::renewal::{Hold, SignerLife, SlotRecord};
+use crate::time::Timestamp;
 use std::time::Duration;
 
 impl World {
@@ -26,36 +29,161 @@ impl World {
         self.measure.sample(self.now, self.ca.queue(), self.ca.connections, slack);
     }
 
-    /// After the faults have ended, everything that was due has been renewed.
-    pub(super) fn check_progress(&mut self) {
+    /// After the faults have ended, everything that was due has been renewed: how many slots were looked at. None: the run
+    /// ends too early to ask.
+    pub(super) fn check_progress(&mut self) -> Option<usize> {
         let last = self.setup.script.iter().map(|(at, _)| *at).max().unwrap_or(0);
         let recovery = u64::try_from(self.setup.recovery.as_millis()).unwrap_or(DAY);
         if last + recovery > self.now {
-            return;
+            return None;
         }
         let now = self.at(self.now);
-        let reserve = self.setup.validity.saturating_add(self.setup.margin);
-        let patience = Duration::from_millis(recovery.max(HOUR));
+        let mut looked_at = 0;
         for node in 0..self.nodes.len() {
-            for slot in 1..self.setup.issuers + 1 {
-                let exempt = self.hangs_check.get(slot).copied().unwrap_or(false)
-                    || !self.authority.is_active(slot - 1)
-                    || self.ca.cannot_issue(slot)
-                    || matches!(self.authority.read(node, self.now), Reading::Nothing);
-                let Some(place) = self.nodes.get(node).filter(|n| n.up && !exempt) else { continue };
+            for slot in CREDENTIAL..self.setup.issuers + 1 {
+                if self.is_exempt(node, slot) {
+                    continue;
+                }
+                looked_at += 1;
+                let Some(place) = self.nodes.get(node) else { continue };
+                let ordered = place.ordered.get(slot).copied().flatten().filter(|at| at + recovery <= self.now);
                 let fault = match place.lives.get(slot).copied().flatten() {
                     None => Some("it has no signer, and nothing stands in the way".to_owned()),
+                    Some(life) if life.not_after < now => {
+                        Some(format!("its certificate expired at {}", life.not_after))
+                    }
                     Some(life) => {
-                        let usable = life.not_after.minus(reserve).since(life.not_before);
-                        let closes = life.not_before.plus(usable.mul_f64(self.setup.agent.limits.window.end));
-                        let overdue = now.seconds_since(closes.plus(patience));
+                        let overdue = self.overdue(slot, &life, now, recovery);
                         (overdue > 0).then(|| format!("overdue for {overdue} s, and nothing stands in the way"))
                     }
                 };
+                let fault = fault.or_else(|| {
+                    ordered.map(|at| format!("an operator ordered it at {}, and it was not renewed", self.at(at)))
+                });
                 if let Some(fault) = fault {
-                    self.check.violated(self.now, node, slot, fault);
+                    let said = self.why(node, slot).unwrap_or_default();
+                    self.check.violated(self.now, node, slot, format!("{fault}; the node says: {said}"));
                 }
             }
+        }
+        Some(looked_at)
+    }
+
+    /// What a node says of a slot when it is asked why.
+    pub(super) fn why(&mut self, node: usize, slot: Slot) -> Option<String> {
+        let mut said = None;
+        self.with(node, |process, here| said = process.explain(slot, here));
+        said.map(|reasons| reasons.join("; "))
+    }
+
+    /// Seconds since its window has closed, and patience with it.
+    fn overdue(&self, slot: Slot, life: &SignerLife, now: Timestamp, recovery: Ms) -> i64 {
+        let whole = life.not_after.since(life.not_before);
+        let reserve = match slot {
+            CREDENTIAL => whole / 10,
+            _ => self.setup.validity.saturating_add(self.setup.margin),
+        };
+        let closes = life.not_before.plus(whole.saturating_sub(reserve).mul_f64(self.setup.agent.limits.window.end));
+        now.seconds_since(closes.plus(Duration::from_millis(recovery.max(HOUR))))
+    }
+
+    /// Nothing can be wanted of this slot now.
+    fn is_exempt(&self, node: usize, slot: Slot) -> bool {
+        let signer = match slot {
+            CREDENTIAL => self.setup.credential.is_none(),
+            _ => {
+                !self.authority.is_active(slot - 1)
+                    || matches!(self.authority.read(node, self.now), Reading::Nothing)
+                    || self.hangs_check.get(slot).copied().unwrap_or(false)
+            }
+        };
+        let unreadable = self.ill_formed.get(slot).copied().unwrap_or(false);
+        signer || unreadable || self.ca.cannot_issue(slot) || self.nodes.get(node).is_none_or(|n| !n.up)
+    }
+
+    /// Whether it is still this certificate that is in use, for an issuer that matters.
+    fn is_in_use(&self, node: usize, slot: Slot, not_after: Timestamp) -> bool {
+        let life = self.nodes.get(node).and_then(|n| n.lives.get(slot).copied().flatten());
+        let matters = slot == CREDENTIAL || self.authority.is_active(slot.wrapping_sub(1));
+        matters && life.is_some_and(|life| life.not_after == not_after)
+    }
+
+    /// A signer of which less than a response's validity is left: that is a fault if nothing was in the way of its renewal.
+    pub(super) fn late(&mut self, node: usize, slot: Slot, not_after: Timestamp) {
+        if !self.is_in_use(node, slot, not_after) {
+            return;
+        }
+        self.measure.totals.late += 1;
+        let Some(quiet) = self.setup.quiet.filter(|quiet| *quiet <= self.now) else { return };
+        let troubled = self.setup.troubles.iter().any(|(from, to)| *from <= self.now && *to + quiet > self.now);
+        let parked = |r: &SlotRecord| matches!(r.hold, Hold::Parked { .. });
+        let is_held = self.nodes.get(node).and_then(|n| n.process.record(slot)).is_some_and(parked);
+        if self.policy == Policy::Ours && !troubled && !is_held && !self.is_exempt(node, slot) {
+            let text = "its responses outlive it, and nothing has stood in the way for long".to_owned();
+            self.check.violated(self.now, node, slot, text);
+        }
+    }
+
+    pub(super) fn expired(&mut self, node: usize, slot: Slot, not_after: Timestamp) {
+        if !self.is_in_use(node, slot, not_after) {
+            return;
+        }
+        self.measure.totals.expired += u64::from(slot != CREDENTIAL);
+        self.not_served(node, slot);
+    }
+
+    /// From now on there is no valid signer.
+    pub(super) fn not_served(&mut self, node: usize, slot: Slot) {
+        let now = self.now;
+        if let Some(since) = self.nodes.get_mut(node).and_then(|n| n.unserved.get_mut(slot)) {
+            since.get_or_insert(now);
+        }
+    }
+
+    /// The minutes without a signer end, if there were any.
+    pub(super) fn served_again(&mut self, node: usize, slot: Slot) {
+        let since = self.nodes.get_mut(node).and_then(|n| n.unserved.get_mut(slot)).and_then(Option::take);
+        if let Some(since) = since.filter(|_| slot != CREDENTIAL) {
+            self.measure.unserved += self.now - since;
+        }
+    }
+
+    /// A certificate is in use from now on.
+    pub(super) fn install(&mut self, node: usize, slot: Slot, life: SignerLife) {
+        if let Some(place) = self.nodes.get_mut(node) {
+            if let Some(present) = place.lives.get_mut(slot) {
+                *present = Some(life);
+            }
+            if let Some(ordered) = place.ordered.get_mut(slot) {
+                *ordered = None;
+            }
+        }
+        if life.not_after >= self.at(self.now) {
+            self.served_again(node, slot);
+        }
+        self.watch(node, slot);
+    }
+
+    /// Notes when this certificate is late, and when it expires; at once, if it is.
+    pub(super) fn watch(&mut self, node: usize, slot: Slot) {
+        let Some(life) = self.nodes.get(node).and_then(|n| n.lives.get(slot).copied().flatten()) else { return };
+        let true_clock = NodeClock { start: self.setup.start, offset: 0 };
+        let not_after = life.not_after;
+        let expired = true_clock.when(not_after).max(self.now);
+        if expired <= self.setup.length {
+            self.agenda.enter(expired, Event::Expired { node, slot, not_after });
+        }
+        let late = true_clock.when(not_after.minus(self.setup.validity)).max(self.now);
+        if slot != CREDENTIAL && late <= self.setup.length {
+            self.agenda.enter(late, Event::Late { node, slot, not_after });
+        }
+    }
+
+    /// A slot that parks has done what it could; the operator has been told.
+    pub(super) fn no_longer_ordered(&mut self, node: usize, slot: Option<Slot>) {
+        let place = self.nodes.get_mut(node).zip(slot).and_then(|(n, slot)| n.ordered.get_mut(slot));
+        if let Some(ordered) = place {
+            *ordered = None;
         }
     }
 }

@@ -3,6 +3,7 @@
 use super::agenda::{MINUTE, Ms};
 use super::setup::Slot;
 use crate::renewal::{Cause, OrderId};
+use crate::time::Timestamp;
 use serde::Serialize;
 
 /// Sums over a whole run.
@@ -65,6 +66,8 @@ pub(super) struct Sent {
     pub slot: Slot,
     pub order: OrderId,
     pub cause: Option<Cause>,
+    /// The end of the certificate in use; none if there is none.
+    pub deadline: Option<Timestamp>,
 }
 
 #[derive(Debug, Default)]
@@ -76,6 +79,12 @@ pub(super) struct Measure {
     pub alarms: Vec<(Ms, usize, Option<Slot>)>,
     /// When each new certificate came into use.
     pub installed: Vec<(Ms, usize, Slot)>,
+    /// Requests of ours that failed, with their slot.
+    pub failed: Vec<(Ms, usize, Slot)>,
+    /// What a node has said of a slot when it was asked why.
+    pub explained: Vec<(Ms, usize, Slot, String)>,
+    /// Milliseconds in which an issuer had no valid signer on a node.
+    pub unserved: Ms,
     minute: (Ms, u64),
     since: Since,
 }
@@ -123,5 +132,6 @@ impl Measure {
         orders.sort_unstable();
         orders.dedup();
         self.totals.orders = orders.len() as u64;
+        self.totals.unserved_minutes = self.unserved / MINUTE;
     }
 }

@@ -29,6 +29,18 @@ pub(super) trait Node {
     fn configure(&mut self, _issuers: std::ops::Range<usize>, _wanted: bool) {}
     /// Nothing more can be written.
     fn set_disk(&mut self, _full: bool) {}
+    /// Nothing that the ledger should hold is in memory only.
+    fn has_all_on_disk(&self) -> bool {
+        true
+    }
+    /// By its ledger, the service has failed so often that it is given up.
+    fn breaker_is_open(&self) -> bool {
+        false
+    }
+    /// Why a slot is where it is, in words.
+    fn explain(&self, _slot: Slot, _here: &Here<'_>) -> Option<Vec<String>> {
+        None
+    }
 }
 
 /// What a node can see of the world.
@@ -63,8 +75,12 @@ pub(super) enum News {
     Done { slot: Slot, order: OrderId, step: Step },
     /// The CA has answered, or not in time.
     Answer { slot: Slot, order: OrderId, attempt: u32, answer: Answer },
+    /// What checks a new certificate has not returned in its time.
+    Hung { slot: Slot, order: OrderId },
     /// Somebody else has put a certificate in place.
     Replaced { slot: Slot },
+    /// The configuration is read again.
+    Reload,
     /// An operator's word.
     Command(Command),
     /// The clock has been set.
@@ -92,10 +108,15 @@ pub(super) enum Wish {
     HangUp {
         slot: Slot,
     },
-    /// The order is over without a certificate.
+    /// The order is over without a certificate; what hangs for it is closed.
     Cancel {
         slot: Slot,
         order: OrderId,
+        hang_up: bool,
+    },
+    /// The registry has named issuers that were not active before: the rate must begin anew from then on.
+    Ramp {
+        from: Ms,
     },
     /// This certificate is in use from now on.
     Install {

@@ -7,13 +7,19 @@ use super::ca::Answer;
 use super::check::Heard;
 use super::node::{Here, News, Node, Wish};
 use super::setup::{CREDENTIAL, Setup, Slot};
+use crate::enrolment::{self, Met, met};
+use crate::registry::State;
 use crate::renewal::{
-    Action, Core, CredentialSpec, EndpointId, EndpointSpec, Event, Failure, IssuerSpec, Kind, Limits, NodeId, OrderId,
-    Reach, Record, Scope, SignerLife, SlotId, SlotRecord, Step,
+    Action, Core, CredentialSpec, EndpointId, EndpointSpec, Event, Failure, IssuerSpec, Kind, Limits, NodeId, Notice,
+    OrderId, Reach, Record, RegistryView, Request, Scope, SignerLife, SlotId, SlotRecord, Step,
 };
 use crate::time::Timestamp;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::rc::Rc;
+use std::time::Duration;
+
+/// A certificate may begin to be valid so much later than now: the CA's clock may be ahead.
+const EARLY: Duration = Duration::from_secs(600);
 
 /// The slots of a node by name and by number.
 #[derive(Debug)]
@@ -57,6 +63,13 @@ pub(super) struct Ours {
     others: BTreeMap<String, Record>,
     certificates: HashMap<OrderId, SignerLife>,
     disk_is_full: bool,
+    // In memory.
+    /// What could not be written, by key.
+    unsaved: BTreeMap<String, Record>,
+    /// Orders that are over, and the ledger does not know.
+    dropped: Vec<(Slot, OrderId)>,
+    /// Certificates that came while the disk was full.
+    unkept: HashMap<OrderId, SignerLife>,
     heard: Heard,
 }
 
@@ -87,6 +100,9 @@ impl Ours {
             others: BTreeMap::new(),
             certificates: HashMap::new(),
             disk_is_full: false,
+            unsaved: BTreeMap::new(),
+            dropped: Vec::new(),
+            unkept: HashMap::new(),
             heard: Heard::default(),
         }
     }
@@ -105,11 +121,11 @@ impl Ours {
         self.synced = Some(at);
         let shown = here.clock.at(at);
         let reading = here.authority.read(here.node, at);
-        self.looked(reading, shown, here);
+        self.looked(reading, (at, shown), here);
     }
 
     /// A look at the registry, at this time by the node's clock.
-    fn looked(&mut self, reading: Reading, at: Timestamp, here: &Here<'_>) {
+    fn looked(&mut self, reading: Reading, (ms, at): (Ms, Timestamp), here: &Here<'_>) {
         self.heard.looked = Some(at);
         let Reading::Generation(generation) = reading else {
             let _ = self.core.handle(Event::NotConfirmed, at);
@@ -122,88 +138,116 @@ impl Ours {
         } else if let Some(view) = here.authority.view(generation, at)
             && self.core.handle(Event::Registry(view.clone()), at).is_ok()
         {
-            self.heard.view = Some(view);
+            let before = self.heard.view.replace(view);
+            if let (Some(before), Some(view)) = (before, &self.heard.view)
+                && view.issuers.iter().any(|issuer| joins(issuer, &before))
+            {
+                self.wishes.push(Wish::Ramp { from: ms });
+            }
         }
     }
 
-    /// Carries out what the core wants, until it wants nothing more.
+    /// Carries out what the core wants, until it wants nothing more. Where the ledger cannot be written, nothing that relies
+    /// on it is done.
     fn run(&mut self, here: &Here<'_>) {
         loop {
             let actions = self.core.poll(here.now);
             if actions.is_empty() {
                 return;
             }
-            let mut written = true;
+            let mut saved = true;
             for action in actions {
                 match action {
-                    Action::Persist(records) if self.disk_is_full => {
-                        written = false;
-                        drop(records);
-                    }
-                    Action::Persist(records) => self.write(records),
+                    Action::Persist(records) => saved = self.save(records),
+                    Action::Tell(notice) => self.notice(&notice),
+                    action if !saved => self.refuse(action, here),
                     Action::ConfirmActive => self.wishes.push(Wish::ReadRegistry),
-                    Action::Tell(notice) => {
-                        if notice.alarm {
-                            let slot = match &notice.about {
-                                Reach::Slot(id) => Some(self.names.slot(id)),
-                                _ => None,
-                            };
-                            self.wishes.push(Wish::Alarm { slot });
-                        }
-                    }
                     Action::HangUp { slot, .. } => self.wishes.push(Wish::HangUp { slot: self.names.slot(&slot) }),
-                    Action::Prepare(r) => self.step(&r.slot, r.order, Step::Prepare, written, here),
-                    Action::Submit(r) if written => {
-                        let slot = self.names.slot(&r.slot);
-                        let (order, attempt, cause) = (r.order, r.attempt, Some(r.cause));
-                        self.wishes.push(Wish::Call { slot, order, attempt, cause });
-                    }
-                    Action::Submit(r) => self.step(&r.slot, r.order, Step::Submit(r.attempt), false, here),
-                    Action::Verify { slot, order } => self.step(&slot, order, Step::Verify, written, here),
-                    Action::Stage { slot, order } => self.step(&slot, order, Step::Stage, written, here),
-                    Action::Activate { slot, order } => self.step(&slot, order, Step::Activate, written, here),
+                    Action::Prepare(r) => self.step(&r.slot, r.order, Step::Prepare),
+                    Action::Submit(r) => self.submit(&r, here),
+                    Action::Verify { slot, order } => self.step(&slot, order, Step::Verify),
+                    Action::Stage { slot, order } => self.step(&slot, order, Step::Stage),
+                    Action::Activate { slot, order } => self.step(&slot, order, Step::Activate),
                     Action::Cancel { slot, order, .. } => {
                         self.certificates.remove(&order);
-                        self.wishes.push(Wish::Cancel { slot: self.names.slot(&slot), order });
+                        self.unkept.remove(&order);
+                        self.wishes.push(Wish::Cancel { slot: self.names.slot(&slot), order, hang_up: true });
                     }
                 }
             }
         }
     }
 
-    fn write(&mut self, records: Vec<Record>) {
-        for record in records {
+    fn notice(&mut self, notice: &Notice) {
+        if notice.alarm {
+            let slot = match &notice.about {
+                Reach::Slot(id) => Some(self.names.slot(id)),
+                _ => None,
+            };
+            self.wishes.push(Wish::Alarm { slot });
+        }
+    }
+
+    /// Writes these, and what could not be written before. `false`: not on disk.
+    fn save(&mut self, records: Vec<Record>) -> bool {
+        self.unsaved.extend(records.into_iter().map(|record| (record.key(), record)));
+        if self.disk_is_full {
+            return self.unsaved.is_empty();
+        }
+        for (key, record) in std::mem::take(&mut self.unsaved) {
             match record {
-                Record::Slot(record) => {
-                    self.slots.insert(self.names.slot(&record.slot), record);
-                }
-                other => {
-                    self.others.insert(other.key(), other);
-                }
+                Record::Slot(record) => drop(self.slots.insert(self.names.slot(&record.slot), record)),
+                other => drop(self.others.insert(key, other)),
             }
         }
+        for (slot, order) in std::mem::take(&mut self.dropped) {
+            self.wishes.push(Wish::Cancel { slot, order, hang_up: false });
+        }
+        true
     }
 
-    fn step(&mut self, id: &SlotId, order: OrderId, step: Step, written: bool, here: &Here<'_>) {
-        let slot = self.names.slot(id);
-        if written {
-            self.wishes.push(Wish::Step { slot, order, step });
+    /// Reported for what would have been done.
+    fn refuse(&mut self, action: Action, here: &Here<'_>) {
+        let (slot, order, step) = match action {
+            Action::ConfirmActive => return self.tell(Event::NotConfirmed, here),
+            Action::Prepare(r) => (r.slot, r.order, Step::Prepare),
+            Action::Submit(r) => (r.slot, r.order, Step::Submit(r.attempt)),
+            Action::Verify { slot, order } => (slot, order, Step::Verify),
+            Action::Stage { slot, order } => (slot, order, Step::Stage),
+            Action::Activate { slot, order } => (slot, order, Step::Activate),
+            // The ledger still has it: a process that ends now finds it again.
+            Action::Cancel { slot, order, .. } => return self.dropped.push((self.names.slot(&slot), order)),
+            Action::Persist(_) | Action::Tell(_) => return,
+        };
+        self.no_disk(self.names.slot(&slot), order, step, here);
+    }
+
+    /// One request, unless its answer is here already.
+    fn submit(&mut self, r: &Request, here: &Here<'_>) {
+        let (slot, order, attempt) = (self.names.slot(&r.slot), r.order, r.attempt);
+        if let (false, Some(life)) = (self.disk_is_full, self.unkept.remove(&order)) {
+            self.certificates.insert(order, life);
+        }
+        if self.certificates.contains_key(&order) {
+            self.tell(Event::Issued { slot: r.slot.clone(), order }, here);
+        } else if self.unkept.contains_key(&order) {
+            self.no_disk(slot, order, Step::Submit(attempt), here);
         } else {
-            self.failed(slot, order, step, (Scope::Local, Kind::Transient), "the disk is full", here);
+            self.wishes.push(Wish::Call { slot, order, attempt, cause: Some(r.cause) });
         }
     }
 
-    fn failed(
-        &mut self,
-        slot: Slot,
-        order: OrderId,
-        step: Step,
-        (scope, kind): (Scope, Kind),
-        text: &str,
-        here: &Here<'_>,
-    ) {
+    fn step(&mut self, id: &SlotId, order: OrderId, step: Step) {
+        self.wishes.push(Wish::Step { slot: self.names.slot(id), order, step });
+    }
+
+    fn no_disk(&mut self, slot: Slot, order: OrderId, step: Step, here: &Here<'_>) {
+        self.failed(slot, order, step, Failure::new(Scope::Local, Kind::Transient, "the disk is full"), here);
+    }
+
+    fn failed(&mut self, slot: Slot, order: OrderId, step: Step, failure: Failure, here: &Here<'_>) {
         let Some(id) = self.names.id(slot).cloned() else { return };
-        self.tell(Event::Failed { slot: id, order, step, failure: Failure::new(scope, kind, text) }, here);
+        self.tell(Event::Failed { slot: id, order, step, failure }, here);
     }
 
     fn signer(&mut self, slot: Slot, here: &Here<'_>) {
@@ -217,12 +261,15 @@ impl Ours {
 
     fn done(&mut self, slot: Slot, order: OrderId, step: Step, here: &Here<'_>) {
         let Some(id) = self.names.id(slot).cloned() else { return };
+        if self.disk_is_full && step != Step::Verify {
+            return self.no_disk(slot, order, step, here);
+        }
         let event = match step {
             Step::Prepare => Event::Prepared { slot: id, order },
             Step::Submit(_) => return,
-            Step::Verify => match self.certificates.get(&order) {
-                Some(life) => Event::Verified { slot: id, order, life: *life },
-                None => Event::Rejected { slot: id, order, text: "there is no certificate for it".to_owned() },
+            Step::Verify => match self.verified(slot, order, here) {
+                Ok(life) => Event::Verified { slot: id, order, life },
+                Err(text) => Event::Rejected { slot: id, order, text: text.to_owned() },
             },
             Step::Stage => Event::Staged { slot: id, order },
             Step::Activate => {
@@ -236,30 +283,78 @@ impl Ours {
         self.tell(event, here);
     }
 
-    fn answered(&mut self, slot: Slot, order: OrderId, attempt: u32, answer: Answer, here: &Here<'_>) {
-        let step = Step::Submit(attempt);
-        let (scope, kind, text) = match answer {
-            Answer::Issued(_) if self.disk_is_full => (Scope::Local, Kind::Transient, "the disk is full"),
-            Answer::Issued(life) => {
-                let Some(id) = self.names.id(slot).cloned() else { return };
-                self.certificates.insert(order, life);
-                self.tell(Event::Issued { slot: id, order }, here);
-                return;
-            }
-            Answer::Refused => (Scope::Issuer, Kind::Permanent, "the profile is disabled"),
-            Answer::Error => (Scope::Endpoint, Kind::Transient, "HTTP 500"),
-            Answer::Unreachable => (Scope::Endpoint, Kind::Transient, "no connection"),
-            Answer::NotAccepted => (Scope::OwnCredential, Kind::Permanent, "the client certificate was not accepted"),
-            Answer::TimedOut => (Scope::Item, Kind::Unknown, "no answer in time"),
+    /// The dates of a certificate that has come, by the node's clock and as the real driver judges them.
+    fn verified(&self, slot: Slot, order: OrderId, here: &Here<'_>) -> Result<SignerLife, &'static str> {
+        let life = *self.certificates.get(&order).ok_or("there is no certificate for it")?;
+        let ahead = life.not_before > here.now && life.not_before <= here.now.plus(EARLY);
+        let at = if ahead { life.not_before } else { here.now };
+        if life.not_before > at || life.not_after < at {
+            return Err("it is not valid now");
+        }
+        let reserve = match (slot, &self.endpoint.credential) {
+            (CREDENTIAL, own) => own.as_ref().map_or(Duration::ZERO, |own| own.margin),
+            _ => here.authority.issuers().get(slot - 1).map_or(Duration::ZERO, super::setup::reserve),
         };
-        self.failed(slot, order, step, (scope, kind), text, here);
+        if life.not_after.since(at) <= reserve { Err("it has too little to live") } else { Ok(life) }
     }
+
+    fn answered(&mut self, slot: Slot, order: OrderId, attempt: u32, answer: Answer, here: &Here<'_>) {
+        let Some(id) = self.names.id(slot).cloned() else { return };
+        let unreadable = here.ill_formed.get(slot).copied().unwrap_or(false);
+        let what = match answer {
+            Answer::Issued(_) if unreadable => Met::Unusable,
+            Answer::Issued(life) if self.disk_is_full => {
+                self.unkept.insert(order, life);
+                return self.no_disk(slot, order, Step::Submit(attempt), here);
+            }
+            Answer::Issued(life) => {
+                self.certificates.insert(order, life);
+                return self.tell(Event::Issued { slot: id, order }, here);
+            }
+            Answer::Later(seconds) => {
+                let retry_after = seconds.map(Duration::from_secs);
+                return self.tell(Event::Later { slot: id, order, attempt, retry_after }, here);
+            }
+            answer => match answer.met() {
+                Some(met) => met,
+                None => return,
+            },
+        };
+        self.failed(slot, order, Step::Submit(attempt), translated(&met(what)), here);
+    }
+}
+
+/// One more to ask for than before. What could not be read meanwhile was no less known.
+fn joins(issuer: &IssuerSpec, before: &RegistryView) -> bool {
+    let active = |i: &IssuerSpec| i.state == State::Active;
+    active(issuer)
+        && !before.quarantined.contains(&issuer.id)
+        && !before.issuers.iter().any(|i| i.id == issuer.id && active(i))
+}
+
+/// As the driver translates it.
+fn translated(failure: &enrolment::Failure) -> Failure {
+    let scope = match failure.scope {
+        enrolment::Scope::Item => Scope::Item,
+        enrolment::Scope::Issuer => Scope::Issuer,
+        enrolment::Scope::Endpoint => Scope::Endpoint,
+        enrolment::Scope::OwnCredential => Scope::OwnCredential,
+        enrolment::Scope::Local => Scope::Local,
+    };
+    let kind = match failure.kind {
+        enrolment::Kind::Transient => Kind::Transient,
+        enrolment::Kind::Permanent => Kind::Permanent,
+        enrolment::Kind::Unknown => Kind::Unknown,
+    };
+    Failure { retry_after: failure.retry_after, ..Failure::new(scope, kind, failure.message()) }
 }
 
 impl Node for Ours {
     fn start(&mut self, here: &Here<'_>) {
         self.core = Core::new(self.limits.clone(), self.node);
         self.wishes.clear();
+        let open: BTreeSet<OrderId> = self.slots.values().filter_map(|r| r.phase.order()).map(|o| o.id).collect();
+        self.certificates.retain(|order, _| open.contains(order));
         self.synced = Some(here.ms);
         self.tell(Event::Endpoints(vec![self.endpoint.clone()]), here);
         let records: Vec<Record> =
@@ -268,16 +363,20 @@ impl Node for Ours {
             self.tell(Event::Restored(Box::new(record)), here);
         }
         self.heard = Heard::default();
-        self.looked(here.authority.read(here.node, here.ms), here.now, here);
+        self.looked(here.authority.read(here.node, here.ms), (here.ms, here.now), here);
         (0..here.lives.len()).for_each(|slot| self.signer(slot, here));
         self.run(here);
     }
 
     fn end(&mut self) {
         self.wishes.clear();
+        self.unsaved.clear();
+        self.dropped.clear();
+        self.unkept.clear();
     }
 
     fn wake(&mut self, here: &Here<'_>) {
+        self.save(Vec::new());
         self.freshen(here);
         self.run(here);
     }
@@ -285,10 +384,16 @@ impl Node for Ours {
     fn hear(&mut self, news: News, here: &Here<'_>) {
         self.freshen(here);
         match news {
-            News::Registry(reading) => self.looked(reading, here.now, here),
+            News::Registry(reading) => self.looked(reading, (here.ms, here.now), here),
             News::Done { slot, order, step } => self.done(slot, order, step, here),
             News::Answer { slot, order, attempt, answer } => self.answered(slot, order, attempt, answer, here),
             News::Replaced { slot } => self.signer(slot, here),
+            News::Hung { slot, order } => {
+                let Some(id) = self.names.id(slot).cloned() else { return };
+                let text = "what checks it did not return".to_owned();
+                self.tell(Event::Rejected { slot: id, order, text }, here);
+            }
+            News::Reload => self.tell(Event::Endpoints(vec![self.endpoint.clone()]), here),
             News::Command(command) => self.tell(Event::Command(command), here),
             News::ClockSet => {}
         }
@@ -309,6 +414,19 @@ impl Node for Ours {
 
     fn heard(&self) -> Option<&Heard> {
         Some(&self.heard)
+    }
+
+    fn has_all_on_disk(&self) -> bool {
+        self.unsaved.is_empty()
+    }
+
+    fn breaker_is_open(&self) -> bool {
+        let open = |r: &Record| matches!(r, Record::Endpoint(r) if r.failures >= self.limits.breaker_failures);
+        self.others.values().any(open)
+    }
+
+    fn explain(&self, slot: Slot, here: &Here<'_>) -> Option<Vec<String>> {
+        self.core.explain(self.names.id(slot)?, here.now).ok().map(|explanation| explanation.reasons)
     }
 
     fn set_disk(&mut self, full: bool) {

@@ -49,6 +49,14 @@ pub(super) struct Setup {
     pub script: Vec<(Ms, Deed)>,
     /// How long after the last fault everything must be in order again.
     pub recovery: Duration,
+    /// How wrong each node's clock is from the beginning, in milliseconds.
+    pub skews: Vec<i64>,
+    /// New signers wait for an operator.
+    pub needs_approval: bool,
+    /// From when to when something is in the way, where the script says it so exactly; and after so long without anything,
+    /// no signer may be in use too late.
+    pub troubles: Vec<(Ms, Ms)>,
+    pub quiet: Option<Ms>,
 }
 
 impl Setup {
@@ -65,7 +73,7 @@ impl Setup {
                 profile: format!("ocsp-{n:04}"),
                 validity: self.validity,
                 margin: self.margin,
-                needs_approval: false,
+                needs_approval: self.needs_approval,
                 rest: 0,
             })
         };
@@ -195,6 +203,16 @@ pub(super) enum Deed {
         dropping: Range<usize>,
         adding: Range<usize>,
     },
+    /// Only where the field's policy runs: a new configuration is rolled out, and the processes begin anew with it.
+    RollOut {
+        nodes: Range<usize>,
+        dropping: Range<usize>,
+        adding: Range<usize>,
+    },
+    /// Only where ours runs: the configuration is read again.
+    Reload(Range<usize>),
+    /// The process of this node ends after so many more things that it wants done, and begins again after a minute.
+    Crash(usize, u32),
     /// The processes end, if so many jobs wait at the CA.
     Stop {
         nodes: Range<usize>,
@@ -215,8 +233,12 @@ pub(super) enum Deed {
     Pause(Range<usize>, Duration),
     /// He ends the pause: one that began while a clock was ahead lasts as long as it was.
     Resume(Range<usize>),
+    /// An operator approves every new signer that is in place.
+    Approve(Range<usize>),
     /// What checks a new certificate of this slot hangs.
     HangsCheck(Slot, bool),
+    /// An operator asks why this slot is where it is.
+    Explain(usize, Slot),
 }
 
 /// What the registry says of issuers.
@@ -237,6 +259,15 @@ pub(super) enum CaState {
     Refuses,
     /// Takes connections and says nothing.
     Hangs,
+    /// Says that it is overloaded, and names so many seconds.
+    Busy(u64),
+    /// Says "later" to an order that it has not seen, naming so many seconds or no time, and issues when asked again.
+    Decides(Option<u64>),
+}
+
+/// What must be left of a signer when it is taken into use: the share of `refresh` in `validity` is that of the defaults.
+pub(super) fn reserve(issuer: &IssuerSpec) -> Duration {
+    issuer.validity.saturating_add(issuer.validity / 4).saturating_add(issuer.margin)
 }
 
 impl Default for Agent {
@@ -309,6 +340,10 @@ impl Default for Setup {
             customers: None,
             script: Vec::new(),
             recovery: days(2),
+            skews: Vec::new(),
+            needs_approval: false,
+            troubles: Vec::new(),
+            quiet: None,
         }
     }
 }

@@ -3,13 +3,13 @@
 use super::agenda::{Agenda, Ms, SECOND};
 use super::authority::Authority;
 use super::ca::{Answer, Ca, serial};
-use super::check::Check;
+use super::check::{Check, New};
 use super::field::FieldNode;
 use super::measure::Measure;
 use super::node::{Here, News, Node, NodeClock, Wish};
 use super::ours::{Names, Ours};
 use super::random::Random;
-use super::setup::{Age, CREDENTIAL, Setup, Slot};
+use super::setup::{Age, Setup, Slot};
 use crate::renewal::{OrderId, SignerLife, Step};
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
@@ -18,6 +18,9 @@ use std::time::Duration;
 
 /// How long a look at the registry takes.
 const LOOK: Ms = 50;
+
+/// After so long a check of a new certificate that does not return is given up.
+const HUNG: Ms = 60 * SECOND;
 
 /// Whose policy runs the nodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +50,8 @@ pub(super) struct World {
     issued_by_hand: u64,
     pub in_flight: usize,
     pub most_in_flight: usize,
+    /// How many slots were found in order at the end; none if the run ends before that can be asked.
+    pub in_order: Option<usize>,
 }
 
 /// A machine of the fleet, with or without its process.
@@ -64,6 +69,10 @@ pub(super) struct Place {
     pub leaked: usize,
     /// Since when an issuer has no valid signer here.
     pub unserved: Vec<Option<Ms>>,
+    /// Since when an operator wants a new certificate here.
+    pub ordered: Vec<Option<Ms>>,
+    /// The process ends after so many more things that it wants done.
+    pub crashes_in: Option<u32>,
 }
 
 pub(super) struct Call {
@@ -126,6 +135,17 @@ pub(super) enum Event {
         not_after: Timestamp,
     },
     Deed(usize),
+    /// What checks a new certificate is given up.
+    Hung {
+        node: usize,
+        turn: u64,
+        slot: Slot,
+        order: OrderId,
+    },
+    /// A process that has crashed begins again.
+    Begin {
+        node: usize,
+    },
     Sample,
 }
 
@@ -153,6 +173,7 @@ impl World {
             issued_by_hand: 0,
             in_flight: 0,
             most_in_flight: 0,
+            in_order: None,
             authority: Authority::new(specs),
             names,
             setup,
@@ -170,9 +191,14 @@ impl World {
                 up: true,
                 disk_is_full: false,
                 turn: 0,
-                clock: NodeClock { start: world.setup.start, offset: 0 },
+                clock: NodeClock {
+                    start: world.setup.start,
+                    offset: world.setup.skews.get(node).copied().unwrap_or(0),
+                },
                 wake_at: None,
                 unserved: vec![None; lives.len()],
+                ordered: vec![None; lives.len()],
+                crashes_in: None,
                 lives,
                 calls: BTreeMap::new(),
                 leaked: 0,
@@ -239,7 +265,7 @@ impl World {
             (0..self.setup.issuers + 1).for_each(|slot| self.served_again(node, slot));
         }
         if self.policy == Policy::Ours {
-            self.check_progress();
+            self.in_order = self.check_progress();
         }
         self.measure.finish();
     }
@@ -285,19 +311,14 @@ impl World {
                 }
             }
             Event::CallAgain { retries, account } => self.customer(retries, account),
-            Event::Late { node, slot, not_after } => {
-                if self.is_in_use(node, slot, not_after) {
-                    self.measure.totals.late += 1;
+            Event::Late { node, slot, not_after } => self.late(node, slot, not_after),
+            Event::Expired { node, slot, not_after } => self.expired(node, slot, not_after),
+            Event::Hung { node, turn, slot, order } => {
+                if self.is_running(node, turn) {
+                    self.with(node, |process, here| process.hear(News::Hung { slot, order }, here));
                 }
             }
-            Event::Expired { node, slot, not_after } => {
-                if self.is_in_use(node, slot, not_after) {
-                    self.measure.totals.expired += u64::from(slot != CREDENTIAL);
-                    if let Some(since) = self.nodes.get_mut(node).and_then(|n| n.unserved.get_mut(slot)) {
-                        *since = Some(self.now);
-                    }
-                }
-            }
+            Event::Begin { node } => self.begin(node),
             Event::Deed(n) => {
                 if let Some((_, deed)) = self.setup.script.get(n).cloned() {
                     self.done(deed);
@@ -309,13 +330,6 @@ impl World {
 
     pub(super) fn is_running(&self, node: usize, turn: u64) -> bool {
         self.nodes.get(node).is_some_and(|n| n.up && n.turn == turn)
-    }
-
-    /// Whether it is still this certificate that is in use, for an issuer that matters.
-    fn is_in_use(&self, node: usize, slot: Slot, not_after: Timestamp) -> bool {
-        let life = self.nodes.get(node).and_then(|n| n.lives.get(slot).copied().flatten());
-        let matters = slot == CREDENTIAL || self.authority.is_active(slot.wrapping_sub(1));
-        matters && life.is_some_and(|life| life.not_after == not_after)
     }
 
     /// Lets a running process do something, and does what it wants done.
@@ -349,6 +363,9 @@ impl World {
             }
             for wish in wishes.drain(..) {
                 self.grant(node, wish);
+                if self.crashes(node) {
+                    return;
+                }
             }
         }
     }
@@ -372,14 +389,20 @@ impl World {
             }
             Wish::Call { slot, order, attempt, cause } => self.call(node, slot, order, attempt, cause),
             Wish::HangUp { slot } => self.hang_up(node, slot),
-            Wish::Cancel { slot, order } => {
+            Wish::Cancel { slot, order, hang_up } => {
                 self.check.closes(ms, node, slot, order, "the order is over without a certificate");
-                self.hang_up(node, slot);
+                self.no_longer_ordered(node, Some(slot));
+                if hang_up {
+                    self.hang_up(node, slot);
+                }
             }
+            Wish::Ramp { from } => self.check.ramp(from, node),
             Wish::Install { slot, order, life } => {
-                let same = self.nodes.get(node).and_then(|n| n.lives.get(slot).copied().flatten()) == Some(life);
-                if ours {
-                    self.check.installs(ms, node, slot, order, &life, same);
+                let present = self.nodes.get(node).and_then(|n| n.lives.get(slot).copied().flatten());
+                let same = present == Some(life);
+                if let (true, Some(place)) = (ours, self.nodes.get_mut(node)) {
+                    let shown = place.clock.at(ms);
+                    self.check.installs(ms, shown, node, slot, order, New { life: &life, present });
                 }
                 if !same {
                     self.measure.totals.renewed += 1;
@@ -390,45 +413,18 @@ impl World {
             Wish::Alarm { slot } => {
                 self.measure.totals.alarms += 1;
                 self.measure.alarms.push((ms, node, slot));
+                self.no_longer_ordered(node, slot);
             }
-        }
-    }
-
-    /// A certificate is in use from now on.
-    pub(super) fn install(&mut self, node: usize, slot: Slot, life: SignerLife) {
-        if let Some(place) = self.nodes.get_mut(node).and_then(|n| n.lives.get_mut(slot)) {
-            *place = Some(life);
-        }
-        self.served_again(node, slot);
-        self.watch(node, slot);
-    }
-
-    /// Notes when this certificate is late, and when it expires.
-    fn watch(&mut self, node: usize, slot: Slot) {
-        let Some(life) = self.nodes.get(node).and_then(|n| n.lives.get(slot).copied().flatten()) else { return };
-        let true_clock = NodeClock { start: self.setup.start, offset: 0 };
-        let not_after = life.not_after;
-        let expired = true_clock.when(not_after);
-        if expired <= self.setup.length && expired >= self.now {
-            self.agenda.enter(expired, Event::Expired { node, slot, not_after });
-        }
-        let late = true_clock.when(not_after.minus(self.setup.validity));
-        if slot != CREDENTIAL && late <= self.setup.length && late >= self.now {
-            self.agenda.enter(late, Event::Late { node, slot, not_after });
-        }
-    }
-
-    /// The minutes without a signer end, if there were any.
-    pub(super) fn served_again(&mut self, node: usize, slot: Slot) {
-        let since = self.nodes.get_mut(node).and_then(|n| n.unserved.get_mut(slot)).and_then(Option::take);
-        if let Some(since) = since.filter(|_| slot != CREDENTIAL) {
-            self.measure.totals.unserved_minutes += (self.now - since) / (60 * SECOND);
         }
     }
 
     fn stepped(&mut self, node: usize, slot: Slot, order: OrderId, step: Step) {
         if step == Step::Verify && self.hangs_check.get(slot).copied().unwrap_or(false) {
-            return; // never reported
+            // It never returns, and the driver gives it up.
+            if let Some(turn) = self.nodes.get(node).map(|n| n.turn) {
+                self.agenda.enter(self.now + HUNG, Event::Hung { node, turn, slot, order });
+            }
+            return;
         }
         if step == Step::Prepare {
             self.check.prepared(self.now, node, slot, order);
