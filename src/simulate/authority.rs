@@ -2,7 +2,7 @@
 
 use super::agenda::Ms;
 use super::setup::Says;
-use crate::registry::State;
+use crate::registry::{Impact, State};
 use crate::renewal::{IssuerSpec, RegistryView};
 use crate::time::Timestamp;
 use std::ops::Range;
@@ -41,6 +41,28 @@ impl Authority {
         let mut authority = Authority { says, specs, generations: Vec::new(), outages: Vec::new() };
         authority.publish(0..0, Says::Gone, 0, 0..0);
         authority
+    }
+
+    /// What these changes would do, by the same reckoning as for a real registry.
+    pub(super) fn impact(&self, changes: &[(Range<usize>, Says)]) -> Impact {
+        let live = |says: &Says| matches!(says, Says::State(State::Active | State::Disabled));
+        let mut impact = Impact { known: self.says.iter().filter(|says| live(says)).count(), ..Impact::default() };
+        for (issuers, then) in changes {
+            let of = self.says.iter().zip(&self.specs).take(issuers.end).skip(issuers.start);
+            for (now, spec) in of.filter(|(now, _)| *now != then) {
+                let set = match (live(now), then) {
+                    (true, Says::Gone) => &mut impact.removed,
+                    (true, Says::Unreadable) => &mut impact.unusable,
+                    (true, Says::State(State::Retired)) => &mut impact.retired,
+                    (true, Says::State(State::Disabled)) => &mut impact.disabled,
+                    (true, Says::State(State::Active)) => &mut impact.activated,
+                    (false, Says::State(State::Active | State::Disabled)) => &mut impact.added,
+                    (false, _) => continue,
+                };
+                set.insert(spec.id.clone());
+            }
+        }
+        impact
     }
 
     /// A new generation, which can be read from `visible` on, but never by the nodes it is lost to.

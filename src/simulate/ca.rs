@@ -32,6 +32,8 @@ pub(super) struct Ca {
     /// Issuers whose keys are destroyed, counted from 0.
     destroyed: BTreeSet<usize>,
     told: bool,
+    /// Issuers whose orders are not taken at present.
+    pub maintained: Range<usize>,
     /// Certificates of these issuers are dated so long ago.
     pub backdated: Option<(Range<usize>, Duration)>,
     /// What was issued, and what is waiting, by order: where the CA remembers them.
@@ -133,6 +135,7 @@ impl Ca {
             setup,
             destroyed: BTreeSet::new(),
             told: false,
+            maintained: 0..0,
             backdated: None,
             issued: HashMap::new(),
             waiting: HashMap::new(),
@@ -165,7 +168,11 @@ impl Ca {
             return true;
         }
         if let Some((id, slot)) = order {
-            if self.is_destroyed(slot) && self.told {
+            if self.maintained.contains(&slot.wrapping_sub(1)) {
+                out.push(Effect::Answer(call, Answer::Error));
+                return true;
+            }
+            if (self.is_destroyed(slot) && self.told) || (slot == CREDENTIAL && self.setup.no_credentials) {
                 out.push(Effect::Answer(call, Answer::Refused));
                 return true;
             }
@@ -315,6 +322,12 @@ impl Ca {
     pub(super) fn cannot_issue(&self, slot: Slot) -> bool {
         let of = |(issuers, _): &(Range<usize>, Duration)| issuers.contains(&slot.wrapping_sub(1));
         self.backdated.as_ref().is_some_and(of) || self.is_destroyed(slot)
+    }
+
+    /// So many of its issuers are destroyed, and are answered by silence, that the service as a whole looks dead, and its own
+    /// back-off makes it so: what is healthy is not in its hands alone.
+    pub(super) fn is_mostly_silent(&self, issuers: usize) -> bool {
+        self.setup.refusal == Refusal::Silence && !self.told && self.destroyed.len() * 4 > issuers
     }
 
     fn is_destroyed(&self, slot: Slot) -> bool {

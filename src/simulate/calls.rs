@@ -109,8 +109,13 @@ impl World {
                 if !self.is_running(node, turn) {
                     return;
                 }
-                self.check.answered(self.now, node, slot, order, &answer);
-                if !matches!(answer, Answer::Issued(_) | Answer::Later(_)) {
+                let unusable = self.policy == Policy::Ours && self.ill_formed.get(slot).copied().unwrap_or(false);
+                if unusable {
+                    self.check.note(self.now, node, slot, "what comes cannot be read", Some(order));
+                } else {
+                    self.check.answered(self.now, node, slot, order, &answer);
+                }
+                if unusable || !matches!(answer, Answer::Issued(_) | Answer::Later(_)) {
                     self.measure.failed.push((self.now, node, slot));
                 }
                 let returns = was_open && self.returns(node, slot, order, attempt, &answer);

@@ -249,6 +249,10 @@ impl Check {
         }
     }
 
+    pub(super) fn is_paused(&self, node: usize, ms: Ms) -> bool {
+        self.nodes.get(node).is_some_and(|n| n.paused_until > ms)
+    }
+
     /// A pause ends before its time.
     pub(super) fn resumed(&mut self, ms: Ms, node: usize) {
         if self.nodes.get(node).is_some_and(|n| n.paused_until > ms) {

@@ -3,8 +3,9 @@
 use super::agenda::{MINUTE, Ms, SECOND};
 use super::ca::Answer;
 use super::node::{News, NodeClock};
-use super::setup::{CREDENTIAL, CaState, Deed, Slot};
+use super::setup::{CREDENTIAL, CaState, Deed, Says, Slot};
 use super::world::{Event, Policy, World};
+use crate::registry::State;
 use crate::renewal::{Command, Hold, Pause, Phase, Reach, SignerLife, SlotRecord};
 use std::ops::Range;
 use std::time::Duration;
@@ -17,20 +18,26 @@ impl World {
     pub(super) fn done(&mut self, deed: Deed) {
         let mut effects = Vec::new();
         match deed {
-            Deed::Publish { issuers, says, late, lost_to } => {
-                self.authority.publish(issuers, says, self.now + late, lost_to);
-                for node in 0..self.nodes.len() {
-                    for slot in 1..=self.setup.issuers {
-                        if !self.authority.is_active(slot - 1) {
-                            self.served_again(node, slot);
-                            self.no_longer_ordered(node, Some(slot));
-                        } else if self.has_no_signer(node, slot) {
-                            self.not_served(node, slot);
-                        }
-                    }
+            Deed::Publish { issuers, says, late, lost_to } => self.publish(issuers, says, late, lost_to),
+            Deed::Propose(changes) => {
+                let impact = self.authority.impact(&changes);
+                if self.policy == Policy::Ours && self.setup.guard.holds(&impact) {
+                    self.measure.held.push((self.now, impact.to_string()));
+                    let stopped = changes.iter().filter(|(_, says)| *says != Says::State(State::Active)).cloned();
+                    let stopped: Vec<_> = stopped.collect();
+                    self.held = changes;
+                    stopped.into_iter().for_each(|(issuers, _)| {
+                        self.publish(issuers, Says::State(State::Disabled), 0, 0..0);
+                    });
+                } else {
+                    changes.into_iter().for_each(|(issuers, says)| self.publish(issuers, says, 0, 0..0));
                 }
-                self.look_from(self.now + late);
             }
+            Deed::Accept => {
+                let held = std::mem::take(&mut self.held);
+                held.into_iter().for_each(|(issuers, says)| self.publish(issuers, says, 0, 0..0));
+            }
+            Deed::Maintenance(issuers) => self.ca.maintained = issuers,
             Deed::RegistryDown(down) => {
                 self.authority.go_down(down, self.now);
                 self.look_from(self.now);
@@ -164,6 +171,21 @@ impl World {
             }
         }
         self.follow(effects);
+    }
+
+    fn publish(&mut self, issuers: Range<usize>, says: Says, late: Ms, lost_to: Range<usize>) {
+        self.authority.publish(issuers, says, self.now + late, lost_to);
+        for node in 0..self.nodes.len() {
+            for slot in 1..=self.setup.issuers {
+                if !self.authority.is_active(slot - 1) {
+                    self.served_again(node, slot);
+                    self.no_longer_ordered(node, Some(slot));
+                } else if self.has_no_signer(node, slot) {
+                    self.not_served(node, slot);
+                }
+            }
+        }
+        self.look_from(self.now + late);
     }
 
     /// Every node sees at its next regular look what has changed by then.

@@ -12,7 +12,6 @@ use std::time::Duration;
 impl World {
     pub(super) fn sample(&mut self) {
         let now = self.at(self.now);
-        let reserve = self.setup.validity.saturating_add(self.setup.margin);
         let mut slack: Option<i64> = None;
         for place in &self.nodes {
             for (slot, life) in place.lives.iter().enumerate() {
@@ -21,12 +20,13 @@ impl World {
                     CREDENTIAL if self.setup.customers_need_credential => life.not_after.seconds_since(now),
                     CREDENTIAL => continue,
                     _ if !self.authority.is_active(slot.wrapping_sub(1)) => continue,
-                    _ => life.not_after.minus(reserve).seconds_since(now),
+                    _ => life.not_after.minus(self.reserve(slot)).seconds_since(now),
                 };
                 slack = Some(slack.map_or(left, |least| least.min(left)));
             }
         }
-        self.measure.sample(self.now, self.ca.queue(), self.ca.connections, slack);
+        let unserved = self.nodes.iter().map(|n| n.unserved.iter().skip(1).flatten().count()).sum();
+        self.measure.sample(self.now, self.ca.queue(), self.ca.connections, unserved, slack);
     }
 
     /// After the faults have ended, everything that was due has been renewed: how many slots were looked at. None: the run
@@ -69,6 +69,17 @@ impl World {
         Some(looked_at)
     }
 
+    /// How long a response of this issuer is valid.
+    fn validity(&self, slot: Slot) -> Duration {
+        self.authority.issuers().get(slot.wrapping_sub(1)).map_or(self.setup.validity, |issuer| issuer.validity)
+    }
+
+    /// What must be left of its signer when the next one takes over.
+    fn reserve(&self, slot: Slot) -> Duration {
+        let issuer = self.authority.issuers().get(slot.wrapping_sub(1));
+        self.validity(slot).saturating_add(issuer.map_or(self.setup.margin, |issuer| issuer.margin))
+    }
+
     /// What a node says of a slot when it is asked why.
     pub(super) fn why(&mut self, node: usize, slot: Slot) -> Option<String> {
         let mut said = None;
@@ -81,7 +92,7 @@ impl World {
         let whole = life.not_after.since(life.not_before);
         let reserve = match slot {
             CREDENTIAL => whole / 10,
-            _ => self.setup.validity.saturating_add(self.setup.margin),
+            _ => self.reserve(slot),
         };
         let closes = life.not_before.plus(whole.saturating_sub(reserve).mul_f64(self.setup.agent.limits.window.end));
         now.seconds_since(closes.plus(Duration::from_millis(recovery.max(HOUR))))
@@ -98,7 +109,17 @@ impl World {
             }
         };
         let unreadable = self.ill_formed.get(slot).copied().unwrap_or(false);
-        signer || unreadable || self.ca.cannot_issue(slot) || self.nodes.get(node).is_none_or(|n| !n.up)
+        let parked = |r: &SlotRecord| matches!(r.hold, Hold::Parked { .. });
+        let is_left = !self.setup.attended
+            && (self.nodes.get(node).and_then(|n| n.process.record(slot)).is_some_and(parked)
+                || self.check.is_paused(node, self.now));
+        let is_dead = self.ca.is_mostly_silent(self.setup.issuers);
+        signer
+            || is_left
+            || is_dead
+            || unreadable
+            || self.ca.cannot_issue(slot)
+            || self.nodes.get(node).is_none_or(|n| !n.up)
     }
 
     /// Whether it is still this certificate that is in use, for an issuer that matters.
@@ -119,7 +140,9 @@ impl World {
         let parked = |r: &SlotRecord| matches!(r.hold, Hold::Parked { .. });
         let is_held = self.nodes.get(node).and_then(|n| n.process.record(slot)).is_some_and(parked);
         if self.policy == Policy::Ours && !troubled && !is_held && !self.is_exempt(node, slot) {
-            let text = "its responses outlive it, and nothing has stood in the way for long".to_owned();
+            let said = self.why(node, slot).unwrap_or_default();
+            let text =
+                format!("its responses outlive it, and nothing has stood in the way for long; the node says: {said}");
             self.check.violated(self.now, node, slot, text);
         }
     }
@@ -173,7 +196,7 @@ impl World {
         if expired <= self.setup.length {
             self.agenda.enter(expired, Event::Expired { node, slot, not_after });
         }
-        let late = true_clock.when(not_after.minus(self.setup.validity)).max(self.now);
+        let late = true_clock.when(not_after.minus(self.validity(slot))).max(self.now);
         if slot != CREDENTIAL && late <= self.setup.length {
             self.agenda.enter(late, Event::Late { node, slot, not_after });
         }

@@ -48,12 +48,14 @@ pub struct Sample {
     pub at: u64,
     /// Jobs that wait at the CA.
     pub queue: usize,
-    /// Requests of the fleet since the last sample, per minute.
-    pub requests: f64,
-    /// Failed calls of customers since the last sample, those turned away included, per cent; none without calls.
+    /// Requests of the fleet in the busiest whole minute since the last sample.
+    pub requests: u64,
+    /// Failed calls of customers in the worst of these minutes, those turned away included, per cent; none without calls.
     pub failing: Option<f64>,
     /// Connections at the CA.
     pub connections: usize,
+    /// Issuers, times nodes, that have no valid signer.
+    pub unserved: usize,
     /// Seconds until the first signer must be replaced; negative: it should have been.
     pub slack: Option<i64>,
 }
@@ -83,15 +85,30 @@ pub(super) struct Measure {
     pub failed: Vec<(Ms, usize, Slot)>,
     /// What a node has said of a slot when it was asked why.
     pub explained: Vec<(Ms, usize, Slot, String)>,
+    /// Generations of the registry that an operator had to approve, with what they would change.
+    pub held: Vec<(Ms, String)>,
     /// Milliseconds in which an issuer had no valid signer on a node.
     pub unserved: Ms,
-    minute: (Ms, u64),
-    since: Since,
+    /// Minutes in which anything was asked for.
+    pub minutes: Vec<Minute>,
+    counted: Counted,
+    /// The worst of the minutes since the last sample.
+    worst: (u64, Option<f64>),
 }
 
+/// One whole minute.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Minute {
+    /// Its number from the beginning.
+    pub at: u64,
+    /// Failed calls of customers, those turned away included, per cent; none without calls.
+    pub failing: Option<f64>,
+}
+
+/// What had been counted when the present minute began.
 #[derive(Debug, Default)]
-struct Since {
-    at: Ms,
+struct Counted {
+    minute: u64,
     requests: u64,
     calls: u64,
     hurt: u64,
@@ -100,30 +117,32 @@ struct Since {
 impl Measure {
     pub(super) fn sent(&mut self, sent: Sent) {
         self.totals.requests += 1;
-        let minute = sent.at / MINUTE;
-        if self.minute.0 == minute {
-            self.minute.1 += 1;
-        } else {
-            self.minute = (minute, 1);
-        }
-        self.totals.peak_per_minute = self.totals.peak_per_minute.max(self.minute.1);
         self.sent.push(sent);
     }
 
-    pub(super) fn sample(&mut self, now: Ms, queue: usize, connections: usize, slack: Option<i64>) {
-        let t = &self.totals;
-        let minutes = now.saturating_sub(self.since.at) as f64 / MINUTE as f64;
+    /// Time has come to here: a minute may be over.
+    pub(super) fn tick(&mut self, now: Ms) {
+        let minute = now / MINUTE;
+        if minute == self.counted.minute {
+            return;
+        }
+        let (t, before) = (&self.totals, &self.counted);
         let (requests, calls, hurt) =
-            (t.requests - self.since.requests, t.calls - self.since.calls, t.hurt + t.limited - self.since.hurt);
-        self.samples.push(Sample {
-            at: now / 1_000,
-            queue,
-            requests: if minutes > 0.0 { requests as f64 / minutes } else { 0.0 },
-            failing: (calls > 0).then(|| (hurt as f64 * 100.0 / calls as f64).min(100.0)),
-            connections,
-            slack,
-        });
-        self.since = Since { at: now, requests: t.requests, calls: t.calls, hurt: t.hurt + t.limited };
+            (t.requests - before.requests, t.calls - before.calls, t.hurt + t.limited - before.hurt);
+        let failing = (calls > 0).then(|| (hurt as f64 * 100.0 / calls as f64).min(100.0));
+        if requests + calls > 0 {
+            self.minutes.push(Minute { at: before.minute, failing });
+            let worse = failing.into_iter().chain(self.worst.1).reduce(f64::max);
+            self.worst = (self.worst.0.max(requests), worse);
+        }
+        self.counted = Counted { minute, requests: t.requests, calls: t.calls, hurt: t.hurt + t.limited };
+        self.totals.peak_per_minute = self.totals.peak_per_minute.max(requests);
+    }
+
+    pub(super) fn sample(&mut self, now: Ms, queue: usize, connections: usize, unserved: usize, slack: Option<i64>) {
+        let (requests, failing) = std::mem::take(&mut self.worst);
+        let sample = Sample { at: now / 1_000, queue, requests, failing, connections, unserved, slack };
+        self.samples.push(sample);
     }
 
     pub(super) fn finish(&mut self) {

@@ -41,6 +41,10 @@ impl Names {
         self.ids.get(slot)
     }
 
+    fn of(&self, issuer: &IssuerSpec) -> Slot {
+        self.slot(&SlotId::Signer(issuer.id.clone()))
+    }
+
     pub(super) fn slot(&self, id: &SlotId) -> Slot {
         self.slots.get(id).copied().unwrap_or(usize::MAX)
     }
@@ -70,6 +74,8 @@ pub(super) struct Ours {
     dropped: Vec<(Slot, OrderId)>,
     /// Certificates that came while the disk was full.
     unkept: HashMap<OrderId, SignerLife>,
+    /// Whose certificates the core has been told of.
+    told: BTreeSet<Slot>,
     heard: Heard,
 }
 
@@ -103,6 +109,7 @@ impl Ours {
             unsaved: BTreeMap::new(),
             dropped: Vec::new(),
             unkept: HashMap::new(),
+            told: BTreeSet::new(),
             heard: Heard::default(),
         }
     }
@@ -144,6 +151,13 @@ impl Ours {
             {
                 self.wishes.push(Wish::Ramp { from: ms });
             }
+            let new: Vec<Slot> =
+                self.heard.view.iter().flat_map(|view| &view.issuers).map(|i| self.names.of(i)).collect();
+            for slot in new {
+                if self.told.insert(slot) {
+                    self.signer(slot, here);
+                }
+            }
         }
     }
 
@@ -160,9 +174,9 @@ impl Ours {
                 match action {
                     Action::Persist(records) => saved = self.save(records),
                     Action::Tell(notice) => self.notice(&notice),
+                    Action::HangUp { slot, .. } => self.wishes.push(Wish::HangUp { slot: self.names.slot(&slot) }),
                     action if !saved => self.refuse(action, here),
                     Action::ConfirmActive => self.wishes.push(Wish::ReadRegistry),
-                    Action::HangUp { slot, .. } => self.wishes.push(Wish::HangUp { slot: self.names.slot(&slot) }),
                     Action::Prepare(r) => self.step(&r.slot, r.order, Step::Prepare),
                     Action::Submit(r) => self.submit(&r, here),
                     Action::Verify { slot, order } => self.step(&slot, order, Step::Verify),
@@ -209,7 +223,11 @@ impl Ours {
     /// Reported for what would have been done.
     fn refuse(&mut self, action: Action, here: &Here<'_>) {
         let (slot, order, step) = match action {
-            Action::ConfirmActive => return self.tell(Event::NotConfirmed, here),
+            Action::ConfirmActive => {
+                // A look in vain, as far as the core can know.
+                self.heard.looked = Some(here.now);
+                return self.tell(Event::NotConfirmed, here);
+            }
             Action::Prepare(r) => (r.slot, r.order, Step::Prepare),
             Action::Submit(r) => (r.slot, r.order, Step::Submit(r.attempt)),
             Action::Verify { slot, order } => (slot, order, Step::Verify),
@@ -217,7 +235,7 @@ impl Ours {
             Action::Activate { slot, order } => (slot, order, Step::Activate),
             // The ledger still has it: a process that ends now finds it again.
             Action::Cancel { slot, order, .. } => return self.dropped.push((self.names.slot(&slot), order)),
-            Action::Persist(_) | Action::Tell(_) => return,
+            Action::HangUp { .. } | Action::Persist(_) | Action::Tell(_) => return,
         };
         self.no_disk(self.names.slot(&slot), order, step, here);
     }
@@ -363,8 +381,9 @@ impl Node for Ours {
             self.tell(Event::Restored(Box::new(record)), here);
         }
         self.heard = Heard::default();
+        self.told.clear();
         self.looked(here.authority.read(here.node, here.ms), (here.ms, here.now), here);
-        (0..here.lives.len()).for_each(|slot| self.signer(slot, here));
+        self.signer(CREDENTIAL, here);
         self.run(here);
     }
 

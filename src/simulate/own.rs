@@ -2,7 +2,7 @@
 
 use super::agenda::{DAY, HOUR, MINUTE, Ms};
 use super::check::Violation;
-use super::measure::Totals;
+use super::measure::{Sent, Totals};
 use super::scenario::{Outcome, outcome};
 use super::setup::{Age, Agent, CaSetup, CaState, Deed, Setup};
 use super::world::Policy;
@@ -42,6 +42,8 @@ pub struct OwnReport {
     pub service: String,
     /// Issuers that are renewed, times nodes.
     pub signers: usize,
+    /// The time of day at the beginning.
+    pub start: Timestamp,
     /// The length in seconds.
     pub length_secs: u64,
     /// Sums.
@@ -67,14 +69,18 @@ pub struct Down {
     pub requests: u64,
     /// The most requests in a minute afterwards.
     pub peak_after: u64,
-    /// Hours until nothing was overdue any more, as far as requests tell: after this none waited for the rate.
+    /// Hours until the last request for a certificate whose window had closed.
     pub hours_to_catch_up: u64,
+}
+
+/// What must be left of a signer when the next one takes over.
+fn reserve(issuer: &IssuerSpec) -> Duration {
+    issuer.validity.saturating_add(issuer.margin)
 }
 
 impl Own {
     /// Runs it under our policy. The error is a world that cannot be.
     pub fn run(&self, seed: u64) -> Result<OwnReport, String> {
-        let reserve = |i: &IssuerSpec| i.validity.saturating_add(i.margin);
         let longest = self.issuers.iter().max_by_key(|i| reserve(i)).ok_or("no issuer is enrolled there")?;
         let usable = self.life.saturating_sub(reserve(longest));
         if usable < Duration::from_secs(3_600) {
@@ -99,6 +105,13 @@ impl Own {
             margin: longest.margin,
             // As old as a fleet's signers are that has been renewed for long.
             age: Age::Even(usable.mul_f64((self.limits.window.start + self.limits.window.end) / 2.0)),
+            // One that nobody renews would end the run by its own end.
+            credential: self
+                .service
+                .credential
+                .as_ref()
+                .and_then(|own| own.profile.as_ref())
+                .map(|_| (self.life, self.life / 2)),
             agent: Agent {
                 limits: self.limits.clone(),
                 rate: self.service.rate,
@@ -133,20 +146,28 @@ impl Own {
         }
         let down = down.map(|(from, to)| {
             let after = by_minute.range(to / MINUTE..);
-            let busy = |(_, n): &(&Ms, &u64)| **n > 1;
-            let last =
-                by_minute.range(to / MINUTE..to.saturating_add(10 * DAY) / MINUTE).filter(busy).map(|(at, _)| *at);
+            // Requests for what should have been renewed before the end of its window.
+            let overdue = |s: &&Sent| {
+                let issuer = self.issuers.get(s.slot.wrapping_sub(1));
+                let reserve =
+                    issuer.map_or(self.service.credential.as_ref().map_or(self.life / 10, |c| c.margin), reserve);
+                let kept = reserve + self.life.saturating_sub(reserve).mul_f64(1.0 - self.limits.window.end);
+                let now = self.start.plus(Duration::from_millis(s.at));
+                s.at >= to && s.deadline.is_some_and(|not_after| not_after.minus(kept) < now)
+            };
+            let last = outcome.measure.sent.iter().filter(overdue).map(|s| s.at);
             Down {
                 from_secs: from / 1_000,
                 to_secs: to / 1_000,
                 requests: sent().filter(|at| (from..to).contains(at)).count() as u64,
                 peak_after: after.map(|(_, n)| *n).max().unwrap_or(0),
-                hours_to_catch_up: last.max().map_or(0, |at| (at * MINUTE).saturating_sub(to).div_ceil(HOUR)),
+                hours_to_catch_up: last.max().map_or(0, |at| (at - to).div_ceil(HOUR)),
             }
         });
         OwnReport {
             service: self.service.id.to_string(),
             signers: self.issuers.len() * self.nodes,
+            start: self.start,
             length_secs: length / 1_000,
             totals: outcome.totals,
             by_day,

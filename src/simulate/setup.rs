@@ -2,7 +2,8 @@
 
 use super::agenda::{HOUR, MINUTE, Ms, SECOND};
 use crate::config::Rate;
-use crate::registry::{IssuerId, State};
+use crate::config::defaults::{DEFAULT_REGISTRY_MAX_CHANGE, DEFAULT_REGISTRY_SMALL_CHANGE};
+use crate::registry::{Guard, IssuerId, State};
 use crate::renewal::{EndpointId, IssuerSpec, Limits};
 use crate::time::Timestamp;
 use std::ops::Range;
@@ -53,6 +54,10 @@ pub(super) struct Setup {
     pub skews: Vec<i64>,
     /// New signers wait for an operator.
     pub needs_approval: bool,
+    /// What of a registry change an operator has to approve.
+    pub guard: Guard,
+    /// An operator lifts in the end what parks and pauses; otherwise what is parked or paused need not be in order.
+    pub attended: bool,
     /// From when to when something is in the way, where the script says it so exactly; and after so long without anything,
     /// no signer may be in use too late.
     pub troubles: Vec<(Ms, Ms)>,
@@ -138,6 +143,8 @@ pub(super) struct CaSetup {
     /// An order that has been sent before is known again: no second certificate.
     pub remembers: bool,
     pub refusal: Refusal,
+    /// It renews no client certificate: that is refused.
+    pub no_credentials: bool,
 }
 
 /// What is said of an issuer for which the CA cannot issue.
@@ -177,6 +184,11 @@ pub(super) enum Deed {
         late: Ms,
         lost_to: Range<usize>,
     },
+    /// The registry has all of this in its next generation, of which the nodes see only what the guard lets pass: where more
+    /// would change than may change unasked, issuers stop being asked for, and the rest waits for an operator.
+    Propose(Vec<(Range<usize>, Says)>),
+    /// He approves what is held.
+    Accept,
     RegistryDown(bool),
     /// The keys of these issuers are destroyed: nothing can be issued.
     DestroyKeys(Range<usize>),
@@ -188,6 +200,8 @@ pub(super) enum Deed {
     /// If it hangs.
     RestartCa,
     Connections(usize),
+    /// Orders of these issuers are answered by an error, without any work.
+    Maintenance(Range<usize>),
     /// Certificates of these issuers are dated so long ago; `None`: as they should be.
     Backdate(Option<(Range<usize>, Duration)>),
     /// What waits in this queue is put aside, if more than so many wait in all.
@@ -309,6 +323,7 @@ impl Default for CaSetup {
             hangs_at: usize::MAX,
             remembers: true,
             refusal: Refusal::Clear,
+            no_credentials: false,
         }
     }
 }
@@ -341,7 +356,9 @@ impl Default for Setup {
             script: Vec::new(),
             recovery: days(2),
             skews: Vec::new(),
+            attended: true,
             needs_approval: false,
+            guard: Guard { max_change: DEFAULT_REGISTRY_MAX_CHANGE, small_change: DEFAULT_REGISTRY_SMALL_CHANGE },
             troubles: Vec::new(),
             quiet: None,
         }

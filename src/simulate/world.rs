@@ -1,6 +1,6 @@
 //! The world: nodes, a CA, a registry and customers in virtual time, and what is done to them.
 
-use super::agenda::{Agenda, Ms, SECOND};
+use super::agenda::{Agenda, MINUTE, Ms, SECOND};
 use super::authority::Authority;
 use super::ca::{Answer, Ca, serial};
 use super::check::{Check, New};
@@ -9,7 +9,7 @@ use super::measure::Measure;
 use super::node::{Here, News, Node, NodeClock, Wish};
 use super::ours::{Names, Ours};
 use super::random::Random;
-use super::setup::{Age, Setup, Slot};
+use super::setup::{Age, Says, Setup, Slot};
 use crate::renewal::{OrderId, SignerLife, Step};
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
@@ -47,6 +47,8 @@ pub(super) struct World {
     pub failed_calls: Vec<Vec<Ms>>,
     pub ill_formed: Vec<bool>,
     pub hangs_check: Vec<bool>,
+    /// What the registry would say, if an operator approved.
+    pub held: Vec<(std::ops::Range<usize>, Says)>,
     issued_by_hand: u64,
     pub in_flight: usize,
     pub most_in_flight: usize,
@@ -170,6 +172,7 @@ impl World {
             failed_calls: vec![Vec::new(); setup.customers.as_ref().map_or(0, |c| c.accounts as usize)],
             ill_formed: vec![false; slots],
             hangs_check: vec![false; slots],
+            held: Vec::new(),
             issued_by_hand: 0,
             in_flight: 0,
             most_in_flight: 0,
@@ -257,10 +260,12 @@ impl World {
         }
         while let Some((at, event)) = self.agenda.next(end) {
             self.now = at;
+            self.measure.tick(at);
             self.measure.totals.events += 1;
             self.happen(event);
         }
         self.now = end;
+        self.measure.tick(end + MINUTE);
         for node in 0..self.nodes.len() {
             (0..self.setup.issuers + 1).for_each(|slot| self.served_again(node, slot));
         }
@@ -271,7 +276,7 @@ impl World {
     }
 
     fn sampling(&self) -> Ms {
-        (self.setup.length / 480).max(10 * SECOND)
+        (self.setup.length / 480).max(MINUTE)
     }
 
     fn happen(&mut self, event: Event) {

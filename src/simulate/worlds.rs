@@ -110,13 +110,67 @@ fn setup(seed: u64) -> Setup {
         ..Setup::default()
     };
     let end = length - RECOVERY - HOUR;
-    setup.script = script(r, &setup, end);
+    (setup.script, setup.troubles) = script(r, &setup, end);
+    setup.quiet = Some(RECOVERY);
+    more(&mut Random::new(seed, 0x5b), &mut setup, end);
     setup
 }
 
+/// Faults that are drawn from a sequence of their own, so that a seed keeps the world it had without them.
+fn more(r: &mut Random, setup: &mut Setup, end: Ms) {
+    // Half of the worlds do without any.
+    let has = |r: &mut Random| r.percent(25);
+    if r.percent(50) {
+        return;
+    }
+    if has(r) {
+        setup.skews = (0..setup.nodes).map(|_| r.below(600_000) as i64 - 300_000).collect();
+    }
+    if has(r) && setup.issuers > 2 {
+        let first = setup.issuers - r.between(1, setup.issuers as u64 / 2) as usize;
+        setup.absent = first..setup.issuers;
+        let joining = setup.absent.clone();
+        let publish = Deed::Publish { issuers: joining, says: Says::State(State::Active), late: 0, lost_to: 0..0 };
+        setup.script.push((r.below(end), publish));
+    }
+    if has(r) {
+        setup.needs_approval = true;
+        let every = r.between(1, 24) * HOUR;
+        setup.script.extend((1..=setup.length / every).map(|n| (n * every, Deed::Approve(0..setup.nodes))));
+    }
+    let all = 0..setup.nodes;
+    for kind in 0..6 {
+        for _ in 0..if has(r) { r.between(1, 3) } else { 0 } {
+            let from = r.below(end);
+            let longest = [MINUTE, HOUR, DAY].get(r.index(3)).copied().unwrap_or(HOUR);
+            let to = (from + r.between(SECOND, longest)).min(end);
+            let seconds = r.between(1, 7_200);
+            let node = r.index(setup.nodes);
+            let (begin, over) = match kind {
+                0 => (Deed::Ca(CaState::Busy(seconds)), Deed::Ca(CaState::Up)),
+                1 => (Deed::Ca(CaState::Decides(r.percent(50).then_some(seconds))), Deed::Ca(CaState::Up)),
+                2 => (Deed::Connections(r.below(3) as usize), Deed::Connections(usize::MAX)),
+                3 => (Deed::Reload(all.clone()), Deed::Reload(all.clone())),
+                4 => (Deed::Crash(node, r.below(40) as u32), Deed::Crash(node, r.below(5) as u32)),
+                _ => {
+                    let slot = r.between(1, setup.issuers as u64) as usize;
+                    (Deed::IllFormed(slot), Deed::Replace(all.clone(), slot))
+                }
+            };
+            setup.script.extend([(from, begin), (to, over)]);
+            setup.troubles.push((from, to));
+        }
+    }
+    if r.percent(30) {
+        // No operator lifts anything in the end: what can go on by itself does.
+        setup.script.retain(|(_, deed)| !matches!(deed, Deed::Unpark(_) | Deed::Resume(_)));
+        setup.attended = false;
+    }
+}
+
 /// Faults and what ends them; all is well again at `end`.
-fn script(r: &mut Random, setup: &Setup, end: Ms) -> Vec<(Ms, Deed)> {
-    let mut script = Vec::new();
+fn script(r: &mut Random, setup: &Setup, end: Ms) -> (Vec<(Ms, Deed)>, Vec<(Ms, Ms)>) {
+    let (mut script, mut troubles) = (Vec::new(), Vec::new());
     let kinds: Vec<bool> = (0..KINDS).map(|_| r.percent(35)).collect();
     for kind in (0..KINDS).filter(|k| kinds.get(*k as usize).copied().unwrap_or(false)) {
         for _ in 0..r.between(1, 4) {
@@ -124,6 +178,9 @@ fn script(r: &mut Random, setup: &Setup, end: Ms) -> Vec<(Ms, Deed)> {
             let longest = [MINUTE, HOUR, DAY, 10 * DAY].get(r.index(4)).copied().unwrap_or(HOUR);
             let to = (from + r.between(SECOND, longest)).min(end);
             fault(kind, r, setup, (from, to), &mut script);
+            // What is said of the registry may come later than it is said, and to some never.
+            let is_lost = matches!(script.last(), Some((_, Deed::Publish { lost_to, .. })) if !lost_to.is_empty());
+            troubles.push((from, if is_lost { end } else { to + 10 * MINUTE }));
         }
     }
     // Everybody hears the registry's last word, and an operator lifts what only an operator lifts.
@@ -133,7 +190,7 @@ fn script(r: &mut Random, setup: &Setup, end: Ms) -> Vec<(Ms, Deed)> {
         script.push((end + HOUR, Deed::Unpark(node..node + 1)));
         script.push((end + HOUR, Deed::Resume(node..node + 1)));
     }
-    script
+    (script, troubles)
 }
 
 const KINDS: u64 = 14;

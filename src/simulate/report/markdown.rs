@@ -16,15 +16,19 @@ registry, everything at once after a restart), and once under the renewal core t
 copy. A replay in which the first run does not show the outage would prove nothing, so that is checked as well.
 
 The sources say what happened and seldom how large everything was. Where the model departs from a text or fills a gap is said
-with each scenario. The driver around the core (files, TLS, processes) is modelled here and tested elsewhere. The rows (A1 to E3)
+with each scenario. The driver around the core (files, TLS, processes) is modelled here and tested elsewhere; what an answer of
+the CA means is the real drivers' own table. Rows that the model cannot show (C2, D2, the latency of A9) are not in the tables. The rows (A1 to E3)
 are the behaviours that the incidents ask for; `outage` is what the field must show; `steps` is what is checked at each step:
 
 * no request for an issuer but on fresh evidence that it is active, looked at again just before;
-* the rate, the requests at a time and per day, and the ramp after a start are kept;
+* the rate, the requests at a time and per day are kept, and the ramp after a start, a reload, a pause, new issuers and a
+  service that is back;
 * one open order for a signer, one key for an order, both on disk before anything is sent;
-* a parked issuer is asked at most once a day, no signer gets more certificates or requests a day than it may;
-* no certificate is used before it is valid, or of an order that was not open;
-* after the last fault, everything that is due has been renewed within a bound.
+* what the CA has refused is asked at most once a day, no signer gets more certificates or requests a day than it may;
+* nothing is sent by a client certificate that has expired by the node's own clock;
+* no certificate is used before it is valid, or of an order that was not open, or when its responses would outlive it.
+
+`progress` is what is checked in the end: within a bound after the last fault, everything that was due or ordered is renewed.
 
 `stillgood simulate --list` names the scenarios, `simulate NAME --seed N` runs one again, `simulate --worlds 1000` draws worlds
 at random and checks the rules in them, and `simulate --config F --registry R --ca-down 10d` runs your own issuers and limits.

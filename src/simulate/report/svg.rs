@@ -25,18 +25,23 @@ struct Panel {
     of: fn(&Sample) -> Option<f64>,
 }
 
-const PANELS: [Panel; 4] = [
+const PANELS: [Panel; 5] = [
     Panel { name: "queue at the CA", unit: "jobs", of: |s| Some(s.queue as f64) },
-    Panel { name: "requests", unit: "per minute", of: |s| Some(s.requests) },
-    Panel { name: "customers' calls", unit: "% failing", of: |s| s.failing },
+    Panel { name: "requests", unit: "busiest minute", of: |s| Some(s.requests as f64) },
+    Panel { name: "customers' calls", unit: "% failing, at worst", of: |s| s.failing },
     Panel { name: "least slack", unit: "days", of: |s| s.slack.map(|slack| slack as f64 / 86_400.0) },
+    Panel { name: "without a signer", unit: "issuers x nodes", of: |s| Some(s.unserved as f64) },
 ];
 
 /// The picture of a report.
 pub fn svg(scenario: &Scenario, report: &Report) -> String {
     let shown: Vec<&Panel> = PANELS
         .iter()
-        .filter(|p| [&report.field, &report.ours].iter().any(|o| o.samples.iter().any(|s| (p.of)(s).is_some())))
+        .filter(|p| {
+            let samples = report.field.samples.iter().chain(&report.ours.samples);
+            let values: Vec<f64> = samples.filter_map(p.of).collect();
+            values.iter().any(|v| *v != 0.0)
+        })
         .collect();
     let height = TOP + shown.len() as i64 * (HEIGHT + GAP) + 10;
     let mut out = String::new();
@@ -85,12 +90,6 @@ fn draw(panel: &Panel, report: &Report, top: i64, is_last: bool, out: &mut Strin
             y(value) + 4
         );
     }
-    for (class, outcome) in [("f", &report.field), ("o", &report.ours)] {
-        let path = path(&outcome.samples, panel, report.length_secs, &y);
-        if !path.is_empty() {
-            let _ = writeln!(out, "<path class=\"{class}\" d=\"{path}\"/>");
-        }
-    }
     for tick in 0..=6 {
         let at = report.length_secs * tick / 6;
         let x = LEFT + PLOT * tick as i64 / 6;
@@ -102,6 +101,12 @@ fn draw(panel: &Panel, report: &Report, top: i64, is_last: bool, out: &mut Strin
                 "<text x=\"{x}\" y=\"{}\" text-anchor=\"middle\" class=\"q\">{label}</text>",
                 top + HEIGHT + 18
             );
+        }
+    }
+    for (class, outcome) in [("f", &report.field), ("o", &report.ours)] {
+        let path = path(&outcome.samples, panel, report.length_secs, &y);
+        if !path.is_empty() {
+            let _ = writeln!(out, "<path class=\"{class}\" d=\"{path}\"/>");
         }
     }
     out.push('\n');

@@ -1,7 +1,7 @@
 //! A year without trouble, many new issuers at once, and clocks that jump.
 
-use super::super::agenda::{DAY, HOUR, Ms};
-use super::super::scenario::{Runs, Scenario, Verdict, minutes, verdict};
+use super::super::agenda::{DAY, HOUR, MINUTE, Ms};
+use super::super::scenario::{Runs, Scenario, Verdict, minutes, no_parts, verdict};
 use super::super::setup::{Age, CaSetup, Customers, Deed, Field, Says, Setup, days};
 use crate::registry::State;
 use std::collections::BTreeMap;
@@ -24,6 +24,8 @@ pub(super) const CALM_YEAR: Scenario = Scenario {
         ca: CaSetup { servers: 64, ..CaSetup::default() },
         ..Setup::default()
     },
+    parts: no_parts,
+    fewest: 2,
     judge: judge_calm,
 };
 
@@ -31,9 +33,12 @@ pub(super) const MASS_ONBOARDING: Scenario = Scenario {
     name: "mass-onboarding",
     title: "1000 issuers are added at once, and six are dropped",
     text: "At 01:00 the registry names 1000 issuers more, and six less. The field takes over the configuration and restarts: \
-           every server asks for every signer at once, while customers wait in the same queue.",
+           every server asks for every signer at once, while customers wait in the same queue. Ours stops asking for the six, \
+           and holds the rest for an operator, who approves at 01:10; no process begins anew.",
     departures: &["No incident; it is the restart of the retired-CA storm, alone and with more issuers."],
     setup: setup_onboarding,
+    parts: no_parts,
+    fewest: NODES,
     judge: judge_onboarding,
 };
 
@@ -44,6 +49,8 @@ pub(super) const CLOCK_JUMP: Scenario = Scenario {
            the third 5 minutes ahead; six hours later they are right again, and an operator unparks what was parked.",
     departures: &["No incident."],
     setup: setup_clocks,
+    parts: no_parts,
+    fewest: JUMPING.end + 1,
     judge: judge_clocks,
 };
 
@@ -108,21 +115,22 @@ fn judge_calm(runs: &Runs<'_>) -> Vec<Verdict> {
 const OLD: usize = 100;
 const NEW: Range<usize> = OLD..OLD + 1_000;
 const DROPPED: Range<usize> = 0..6;
+const NODES: usize = 4;
+const APPROVED: Ms = HOUR + 10 * MINUTE;
 
 fn setup_onboarding() -> Setup {
-    let publish = |issuers, says| Deed::Publish { issuers, says, late: 0, lost_to: 0..0 };
     Setup {
         length: 5 * HOUR,
-        nodes: 4,
+        nodes: NODES,
         issuers: NEW.end,
         absent: NEW,
         age: Age::Same(days(5)),
         ca: CaSetup { remembers: false, ..CaSetup::default() },
         customers: Some(Customers { every: 500, ..Customers::default() }),
         script: vec![
-            (HOUR, publish(DROPPED, Says::Gone)),
-            (HOUR, publish(NEW, Says::State(State::Active))),
-            (HOUR, Deed::Restart { nodes: 0..4, dropping: DROPPED, adding: NEW }),
+            (HOUR, Deed::Propose(vec![(DROPPED, Says::Gone), (NEW, Says::State(State::Active))])),
+            (HOUR, Deed::RollOut { nodes: 0..NODES, dropping: DROPPED, adding: NEW }),
+            (APPROVED, Deed::Accept),
         ],
         recovery: Duration::from_secs(2 * 3_600),
         ..Setup::default()
@@ -134,10 +142,12 @@ fn judge_onboarding(runs: &Runs<'_>) -> Vec<Verdict> {
     let storm = field.worst_failing(HOUR, 3 * HOUR);
     let new: Vec<Ms> =
         ours.measure.installed.iter().filter(|(_, _, slot)| NEW.contains(&(slot - 1))).map(|(at, ..)| *at).collect();
-    let took = new.iter().max().copied().unwrap_or(Ms::MAX).saturating_sub(HOUR) / minutes(1);
+    let took = new.iter().max().copied().unwrap_or(Ms::MAX).saturating_sub(APPROVED) / minutes(1);
     let wanted = runs.setup.nodes * NEW.len();
     let rate = u64::from(runs.setup.agent.rate.count) * runs.setup.nodes as u64;
-    let first = ours.asked(&(0..NEW.end), HOUR, HOUR + minutes(1)) as u64;
+    let first = ours.asked(&(0..NEW.end), APPROVED, APPROVED + minutes(1)) as u64;
+    let (held, early) = (ours.measure.held.first(), ours.asked(&NEW, 0, APPROVED));
+    let dropped = ours.asked(&DROPPED, HOUR + minutes(1), Ms::MAX);
     vec![
         verdict("outage", storm > 50.0, format!("up to {storm:.0} % of the customers' calls fail")),
         verdict(
@@ -145,11 +155,20 @@ fn judge_onboarding(runs: &Runs<'_>) -> Vec<Verdict> {
             ours.totals.peak_per_minute <= rate,
             format!("at most {} requests a minute, {rate} are allowed", ours.totals.peak_per_minute),
         ),
-        verdict("A4", first <= rate / 5, format!("{first} in the first minute: a ramp")),
+        verdict("A4", first <= rate / 5, format!("{first} in the first minute after the approval: a ramp")),
+        verdict(
+            "B3",
+            held.is_some_and(|(at, _)| *at == HOUR) && early == 0,
+            format!(
+                "held for an operator: {}; {early} requests for the new ones before he approves",
+                held.map_or("nothing", |(_, what)| what.as_str())
+            ),
+        ),
+        verdict("B3", dropped == 0, format!("{dropped} requests for the six that are dropped, held or not")),
         verdict(
             "A4",
             new.len() == wanted && took < 90,
-            format!("{} of {wanted} new signers after {took} minutes", new.len()),
+            format!("{} of {wanted} new signers {took} minutes after it", new.len()),
         ),
         verdict("A2", ours.totals.hurt == 0, format!("{} calls of customers fail", ours.totals.hurt)),
     ]

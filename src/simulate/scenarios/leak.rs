@@ -1,7 +1,7 @@
 //! The connection leak of 18 March 2024.
 
 use super::super::agenda::{Ms, SECOND};
-use super::super::scenario::{Runs, Scenario, Verdict, minutes, verdict};
+use super::super::scenario::{Runs, Scenario, Verdict, minutes, no_parts, verdict};
 use super::super::setup::{Age, CaSetup, Customers, Deed, Field, Setup, days};
 use crate::time::Timestamp;
 use std::time::Duration;
@@ -10,15 +10,21 @@ pub(super) const CONNECTION_LEAK: Scenario = Scenario {
     name: "connection-leak",
     title: "calls keep their connection when they are over, until the database has none left",
     text: "A component holds more database connections than it needs: those of calls that are over. At 15:10 signers are \
-           renewed, and the CA is slow for three minutes. The database has no connection left for anybody until, at 15:45, \
+           renewed, and the CA is slow for three minutes. The database has no connection left for anybody until \
            operators allow more of them; at 15:58 the components are restarted.",
     departures: &[
         "In the incident the component was a part of the CA's own backend; here it is the agents that renew signers, which is \
          the part of it that an agent can have.",
         "The number of connections (100) is not in the text. The slow minutes are not either: under them our agents must hold \
          no more connections than they may.",
+        "When the limit was raised (here 15:45) is not in the text, nor when the load began that filled the database: \"a few \
+         minutes\" before 15:12, here 15:10.",
+        "That a call which is cancelled gives its connection back (C2) is for the driver, which the model replaces: \
+         tests/agent_est.rs shows it against a real server.",
     ],
     setup,
+    parts: no_parts,
+    fewest: NODES,
     judge,
 };
 
@@ -56,6 +62,7 @@ fn setup() -> Setup {
             (at(15, 45), Deed::Connections(4 * MOST)),
             (at(15, 58), Deed::Restart { nodes: 0..NODES, dropping: 0..0, adding: 0..0 }),
         ],
+        recovery: Duration::from_secs(3_600),
         ..Setup::default()
     }
 }
@@ -65,7 +72,6 @@ fn judge(runs: &Runs<'_>) -> Vec<Verdict> {
     let (failing, lasted) = (field.minutes_failing(50.0), 30..50);
     let after_fix = field.worst_failing(at(16, 30), Ms::MAX);
     let allowed = NODES * runs.setup.agent.max_in_flight as usize;
-    let idle = ours.samples.iter().filter(|s| s.at >= (at(16, 30)) / 1_000).map(|s| s.connections).max().unwrap_or(0);
     let slow = ours.worst_failing(at(15, 20), Ms::MAX);
     vec![
         verdict(
@@ -78,11 +84,6 @@ fn judge(runs: &Runs<'_>) -> Vec<Verdict> {
             "C1",
             ours.most_in_flight <= allowed,
             format!("the fleet holds at most {} connections, {allowed} are allowed", ours.most_in_flight),
-        ),
-        verdict(
-            "C2",
-            idle < 10,
-            format!("an hour after the fault at most {idle} connections are open, customers' included"),
         ),
         verdict(
             "A2",

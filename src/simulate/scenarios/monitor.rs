@@ -1,10 +1,10 @@
 //! The ill-formed certificate of March 2017.
 
 use super::super::agenda::{DAY, HOUR, Ms};
-use super::super::scenario::{Runs, Scenario, Verdict, minutes, verdict};
-use super::super::setup::{Age, CaSetup, Deed, Field, Says, Setup, Slot, days};
+use super::super::scenario::{Runs, Scenario, Verdict, minutes, no_parts, verdict};
+use super::super::setup::{Age, CaSetup, Deed, Field, Setup, Slot, days};
 use crate::time::Timestamp;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 pub(super) const ILL_FORMED_CERTIFICATE: Scenario = Scenario {
@@ -15,12 +15,15 @@ pub(super) const ILL_FORMED_CERTIFICATE: Scenario = Scenario {
            certificates expire at 12:00 on 31 March; that is noticed at 12:28 and put right at 13:40, 100 minutes later.",
     departures: &[
         "In the incident one certificate expired; in the model all behind the 300th do, since all were issued together.",
-        "Ours has, beside the registry record that cannot be read, a second fault: what checks the new certificate of the 500th \
-         issuer never returns.",
-        "That the alarm of an overdue pass is raised (D2) is for the driver, which the model replaces; what is shown is that \
-         the items in trouble can be named.",
+        "For our node the ill-formed certificate is the one that the CA sends for the 300th issuer, again and again until 13:40. \
+         There is a second fault: what checks the new certificate of the 500th issuer never returns. No code of ours can \
+         renew these two: what remains is that both expire, named for weeks, and that an operator has to act.",
+        "What our node does with an ill-formed file on its own disk is shown with a real one (tests/agent.rs, \
+         tests/signer_slots.rs), and so is the alarm of an overdue pass (D2): the model has no passes that could hang.",
     ],
     setup,
+    parts: no_parts,
+    fewest: 1,
     judge,
 };
 
@@ -38,8 +41,6 @@ fn after_expiry(minute: u64) -> Ms {
 }
 
 fn setup() -> Setup {
-    let unreadable =
-        Deed::Publish { issuers: UNREADABLE - 1..UNREADABLE, says: Says::Unreadable, late: 0, lost_to: 0..0 };
     Setup {
         start: EXPIRY.minus(LEFT),
         length: after_expiry(24 * 60),
@@ -50,11 +51,12 @@ fn setup() -> Setup {
         ca: CaSetup { servers: 8, ..CaSetup::default() },
         script: vec![
             (2 * DAY, Deed::IllFormed(UNREADABLE)),
-            (2 * DAY, unreadable),
             (HOUR, Deed::HangsCheck(HANGING, true)),
+            (LEFT.as_millis() as Ms - DAY, Deed::Explain(0, UNREADABLE)),
             (after_expiry(100), Deed::Replace(0..1, UNREADABLE)),
-            (after_expiry(100), Deed::Restart { nodes: 0..1, dropping: 0..0, adding: 0..0 }),
+            (after_expiry(100), Deed::RollOut { nodes: 0..1, dropping: 0..0, adding: 0..0 }),
         ],
+        recovery: Duration::from_secs(12 * 3_600),
         ..Setup::default()
     }
 }
@@ -63,8 +65,19 @@ fn judge(runs: &Runs<'_>) -> Vec<Verdict> {
     let (field, ours) = (runs.field, runs.ours);
     let behind = (ISSUERS - UNREADABLE) as u64;
     let each = field.totals.unserved_minutes / behind.max(1);
-    let expected: BTreeSet<(usize, Slot)> = BTreeSet::from([(0, HANGING)]);
     let renewed: BTreeSet<Slot> = ours.measure.installed.iter().map(|(_, _, slot)| *slot).collect();
+    let mut first: BTreeMap<Slot, Ms> = BTreeMap::new();
+    for (at, _, slot) in &ours.measure.failed {
+        first.entry(*slot).or_insert(*at);
+    }
+    for (at, _, slot) in &ours.measure.alarms {
+        first.entry(slot.unwrap_or(0)).or_insert(*at);
+    }
+    let named: BTreeSet<Slot> = first.keys().copied().collect();
+    let last = first.values().max().copied().unwrap_or(Ms::MAX);
+    let days_before = (LEFT.as_millis() as Ms).saturating_sub(last) / DAY;
+    let said = ours.measure.explained.first().map(|(_, _, _, said)| said.as_str()).unwrap_or_default();
+    let said = said.split("last failure").nth(1).map_or(said, |failure| failure.trim_start_matches(", "));
     let others = (1..=ISSUERS).filter(|s| ![UNREADABLE, HANGING].contains(s)).filter(|s| renewed.contains(s)).count();
     vec![
         verdict(
@@ -76,17 +89,23 @@ fn judge(runs: &Runs<'_>) -> Vec<Verdict> {
         verdict("D1", others == ISSUERS - 2, format!("{others} of the {} other signers are renewed", ISSUERS - 2)),
         verdict(
             "D1",
-            ours.totals.late <= 1,
-            format!("{} signers in use too late, which is the one whose check hangs", ours.totals.late),
+            ours.totals.expired == 2 && ours.totals.late == 2,
+            format!(
+                "{} signers expire, {} minutes unserved: the two, for which there is nothing to use until somebody acts",
+                ours.totals.expired, ours.totals.unserved_minutes
+            ),
         ),
         verdict(
             "D1",
-            ours.measure.troubled == expected,
+            named == BTreeSet::from([UNREADABLE, HANGING]) && days_before > 7,
             format!(
-                "in trouble by the ledger: slots {:?}; the other is quarantined by the registry",
-                ours.measure.troubled
+                "slots with a failure or an alarm: {named:?}; the last of them had its first {days_before} days before the end"
             ),
         ),
-        verdict("D2", ours.totals.alarms > 0, format!("{} alarms", ours.totals.alarms)),
+        verdict(
+            "D1",
+            said.to_lowercase().contains("unusable"),
+            format!("a day before the end the node says of it: {said}"),
+        ),
     ]
 }

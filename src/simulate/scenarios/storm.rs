@@ -1,7 +1,7 @@
 //! The retired-CA storm of 28 October 2020.
 
 use super::super::agenda::{DAY, Ms, SECOND};
-use super::super::scenario::{Runs, Scenario, Verdict, minutes, verdict};
+use super::super::scenario::{Runs, Scenario, Verdict, minutes, no_parts, verdict};
 use super::super::setup::{Age, CaSetup, Customers, Deed, Field, Refusal, Says, Setup, days};
 use crate::registry::State;
 use crate::time::Timestamp;
@@ -15,7 +15,8 @@ pub(super) const RETIRED_CA_STORM: Scenario = Scenario {
            The front-end was not told, forwards the impossible requests, and the issuing servers back off after many \
            failures. The queue grows; synchronous customers time out after 6 seconds. From 14:15 on the six CAs are taken \
            out of the configuration and servers restarted, which asks for everything at once. At 14:45 most of them are \
-           stopped, at 15:30 and 16:00 a third of the queues each is parked, and at 16:20 queued again.",
+           stopped; from 15:30 on they come back one by one; at 15:30 and 16:00 a third of the queues each is parked, and at 16:20 \
+           queued again.",
     departures: &[
         "The day between the destruction and the renewal is cut to 15 seconds, so that it falls between two looks at the \
          registry.",
@@ -27,6 +28,8 @@ pub(super) const RETIRED_CA_STORM: Scenario = Scenario {
          at the same moment.",
     ],
     setup,
+    parts: no_parts,
+    fewest: NODES,
     judge,
 };
 
@@ -36,15 +39,19 @@ pub(super) const RETIRED_CA_UNTOLD: Scenario = Scenario {
     text: "The world of retired-ca-storm, in which the word that six issuers are disabled never reaches our nodes either. They \
            ask for the six in their turn, are told that it cannot be done, and park these six slots alone. Run for twelve days.",
     departures: &[
-        "As retired-ca-storm; and the CA says in words that it cannot issue, which the text leaves open.",
+        "As retired-ca-storm; and the CA says in words that it cannot issue. What it said in the incident is left open: worlds \
+         in which it says no more than that something went wrong, or nothing, are run beside it.",
         "No operator of ours orders everything at once: the signers are renewed at their places in ten days, which is what \
          keeps the failures apart.",
     ],
     setup: setup_untold,
+    parts: parts_untold,
+    fewest: NODES,
     judge: judge_untold,
 };
 
 const RETIRED: Range<usize> = 0..6;
+const HEALTHY: Range<usize> = 6..60;
 const NODES: usize = 12;
 /// 13:30 UTC.
 const START: Timestamp = Timestamp::from_unix(1_603_891_800);
@@ -69,13 +76,13 @@ fn setup() -> Setup {
         (at(16, 0), Deed::ParkQueue { queue: 1, if_over: 100 }),
         (at(16, 20), Deed::Resubmit),
     ];
-    // The roll-out takes from 14:15 to 14:29; from 15:35 on servers are brought online slowly.
+    // The roll-out takes from 14:15 to 14:29; after 15:30 servers are brought online slowly.
     for node in 0..NODES {
         let minute = 15 + node as u64 * 14 / NODES as u64;
         script.push((at(14, minute), Deed::Restart { nodes: node..node + 1, dropping: RETIRED, adding: 0..0 }));
     }
     for node in 3..NODES {
-        script.push((at(16, 10) + minutes(5 * (node as u64 - 3)), Deed::Start(node..node + 1)));
+        script.push((at(15, 30) + minutes(5 * (node as u64 - 2)), Deed::Start(node..node + 1)));
     }
     Setup {
         start: START,
@@ -102,7 +109,7 @@ fn setup() -> Setup {
         },
         customers: Some(Customers { every: 333, accounts: 100, account_rate: 4, ..Customers::default() }),
         script,
-        recovery: days(2),
+        recovery: Duration::from_secs(3_600),
         ..Setup::default()
     }
 }
@@ -116,11 +123,21 @@ fn setup_untold() -> Setup {
         age: Age::Same(age),
         field: Field { fraction: (age.as_secs() + 1_800) as f64 / storm.life.as_secs() as f64, ..storm.field },
         ca: CaSetup { refusal: Refusal::Clear, ..storm.ca },
+        recovery: days(2),
         // Fewer of them: what they feel is shown by the other storm.
         customers: storm.customers.map(|c| Customers { every: 4_000, ..c }),
         script: storm.script.into_iter().filter(|(_, deed)| !told(deed)).collect(),
         ..setup()
     }
+}
+
+/// The same without the six failures; and with failures that are called nothing but an error, or nothing at all.
+fn parts_untold() -> Vec<Setup> {
+    let untold = setup_untold();
+    let healthy = |deed: &Deed| !matches!(deed, Deed::DestroyKeys(_));
+    let script = untold.script.iter().filter(|(_, deed)| healthy(deed)).cloned().collect();
+    let refusing = |refusal| Setup { ca: CaSetup { refusal, ..untold.ca.clone() }, ..untold.clone() };
+    vec![Setup { script, ..untold.clone() }, refusing(Refusal::Opaque), refusing(Refusal::Silence)]
 }
 
 fn judge(runs: &Runs<'_>) -> Vec<Verdict> {
@@ -146,8 +163,11 @@ fn judge(runs: &Runs<'_>) -> Vec<Verdict> {
         verdict("outage", field.totals.expired == 0, "as in the text, no responder is affected".to_owned()),
         verdict(
             "A1",
-            before <= RETIRED.len() * NODES && after == 0,
-            format!("{before} requests for the six before the next look, {after} after it"),
+            ours.most_each(&RETIRED, 0, Ms::MAX) <= 1 && after == 0,
+            format!(
+                "{before} requests for the six before the next look, at most {} for one signer; {after} after it",
+                ours.most_each(&RETIRED, 0, Ms::MAX)
+            ),
         ),
         verdict("A2", ours.totals.hurt == 0, format!("{} calls of customers fail", ours.totals.hurt)),
         verdict(
@@ -169,11 +189,11 @@ fn judge_untold(runs: &Runs<'_>) -> Vec<Verdict> {
     let storm = field.worst_failing(at(14, 0), at(16, 0));
     let wanted = ours.asked(&RETIRED, 0, Ms::MAX);
     let most = ours.most_a_day(&RETIRED);
-    let healthy = ours.asked(&(RETIRED.end..60), 0, Ms::MAX);
+    let healthy = ours.asked(&HEALTHY, 0, Ms::MAX);
     let renewed = ours.totals.renewed as usize;
     let wide =
         ours.measure.alarms.iter().filter(|(_, _, slot)| slot.is_none_or(|s| !RETIRED.contains(&(s - 1)))).count();
-    vec![
+    let mut verdicts = vec![
         verdict("outage", storm > 50.0, format!("up to {storm:.0} % of the customers' calls fail")),
         verdict("A2", healthy == renewed, format!("{healthy} requests for {renewed} new signers of healthy issuers")),
         verdict("A2", ours.totals.hurt == 0, format!("{} calls of customers fail", ours.totals.hurt)),
@@ -184,5 +204,38 @@ fn judge_untold(runs: &Runs<'_>) -> Vec<Verdict> {
             format!("{wanted} requests for the six in twelve days, at most {most} a day for each"),
         ),
         verdict("A9", ours.totals.late == 0, format!("{} signers in use too late", ours.totals.late)),
-    ]
+    ];
+    let governor = runs.setup.agent.limits.submissions_per_day as usize;
+    if let [control, opaque, silent] = runs.parts {
+        let (with, without) = (ours.first_asked(&HEALTHY), control.first_asked(&HEALTHY));
+        let apart = without.iter().map(|(slot, at)| with.get(slot).map_or(Ms::MAX, |other| at.abs_diff(*other)));
+        let apart = apart.max().unwrap_or(Ms::MAX) / SECOND;
+        verdicts.push(verdict(
+            "A2",
+            without.len() == HEALTHY.len() * NODES && apart <= 60,
+            format!(
+                "beside a world without the six failures, no request for the other 54 moves by more than {apart} s"
+            ),
+        ));
+        for (what, part) in [("by an error (HTTP 500)", opaque), ("not at all", silent)] {
+            let (done, most) = (part.first_asked(&HEALTHY).len(), part.most_a_day(&RETIRED));
+            let renewed: std::collections::BTreeSet<_> = part
+                .measure
+                .installed
+                .iter()
+                .filter(|(_, _, slot)| HEALTHY.contains(&(slot - 1)))
+                .map(|(_, n, s)| (*n, *s))
+                .collect();
+            verdicts.push(verdict(
+                "A2",
+                renewed.len() == done && done == HEALTHY.len() * NODES && part.totals.hurt == 0 && most <= governor,
+                format!(
+                    "where the six are answered {what}: {} healthy signers are renewed, at most {most} requests a day for one of the six, {} calls of customers fail",
+                    renewed.len(),
+                    part.totals.hurt
+                ),
+            ));
+        }
+    }
+    verdicts
 }
