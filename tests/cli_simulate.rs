@@ -45,6 +45,10 @@ fn a_scenario_prints_both_policies_and_draws_a_picture() {
 fn worlds_at_random_break_no_rule() {
     let run = simulate(&["--worlds", "5", "--seed", "3"]);
     assert!(run.status.success() && text(&run.stdout).contains("0 break a rule"), "{}", text(&run.stdout));
+    let run = simulate(&["--worlds", "5", "--seed", "3", "--json"]);
+    let json: serde_json::Value = serde_json::from_slice(&run.stdout).unwrap();
+    let seeds: Vec<u64> = json.as_array().unwrap().iter().map(|world| world["seed"].as_u64().unwrap()).collect();
+    assert_eq!(seeds, [3, 4, 5, 6, 7], "one object for each world");
 }
 
 fn own(dir: &Path) {
@@ -72,6 +76,13 @@ fn ones_own_issuers_are_told_what_a_dead_ca_would_do() {
     let shown = text(&survived.stdout);
     assert!(survived.status.success(), "{shown}{}", text(&survived.stderr));
     assert!(shown.contains("[enrolment.lab]: 10 signers") && shown.contains("requests in vain"), "{shown}");
+    let again = |start: &str| {
+        let run = simulate(&["--config", config, "--nodes", "10", "--seed", "5", "--start", start, "--json"]);
+        assert!(run.status.success(), "{}", text(&run.stderr));
+        run.stdout
+    };
+    assert_eq!(again("1800000000"), again("1800000000"), "the same seed and start repeat a run");
+    assert_ne!(again("1800000000"), again("1800500000"));
     let dead = simulate(&["--config", config, "--nodes", "10", "--ca-down", "80d", "--json"]);
     assert_eq!(dead.status.code(), Some(1), "signers expire");
     let json: serde_json::Value = serde_json::from_slice(&dead.stdout).unwrap();

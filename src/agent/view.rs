@@ -128,7 +128,8 @@ mod tests {
     #[test]
     fn what_is_neither_checked_nor_named_has_not_been_seen() {
         let named = |n: usize| (0..n).map(|n| (n.to_string(), "why".to_owned())).collect();
-        let of = |known, checked, unreadable| super::Coverage { known, checked, unreadable: named(unreadable) }.unseen();
+        let of =
+            |known, checked, unreadable| super::Coverage { known, checked, unreadable: named(unreadable) }.unseen();
         assert_eq!((of(3, 2, 1), of(3, 1, 1), of(0, 0, 0)), (0, 1, 0));
     }
 

@@ -168,8 +168,10 @@ fn more(r: &mut Random, setup: &mut Setup, end: Ms) {
     }
 }
 
-/// Faults and what ends them; all is well again at `end`.
-fn script(r: &mut Random, setup: &Setup, end: Ms) -> (Vec<(Ms, Deed)>, Vec<(Ms, Ms)>) {
+type Script = Vec<(Ms, Deed)>;
+
+/// Faults and what ends them, and from when to when they last; all is well again at `end`.
+fn script(r: &mut Random, setup: &Setup, end: Ms) -> (Script, Vec<(Ms, Ms)>) {
     let (mut script, mut troubles) = (Vec::new(), Vec::new());
     let kinds: Vec<bool> = (0..KINDS).map(|_| r.percent(35)).collect();
     for kind in (0..KINDS).filter(|k| kinds.get(*k as usize).copied().unwrap_or(false)) {

@@ -42,11 +42,11 @@ pub(super) struct Args {
     /// Where chance begins
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// A smaller fleet, for a quick look
+    /// A smaller fleet, for a quick look; with a scenario as many nodes at least as it needs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     nodes: Option<u64>,
     /// Write a picture of each scenario into this directory, as NAME.svg
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "worlds", "list"])]
     out: Option<PathBuf>,
     /// Write INCIDENTS.md and its pictures into this directory; with --all
     #[arg(long, value_name = "DIR", requires = "all")]
@@ -63,6 +63,9 @@ pub(super) struct Args {
     /// The CA takes no connection for so long, as in 10d
     #[arg(long, value_name = "TIME", requires = "config")]
     ca_down: Option<HumanDuration>,
+    /// When your own fleet's run begins, in seconds since 1970 [default: now]; with the same seed it repeats a run
+    #[arg(long, value_name = "SECONDS", requires = "config", allow_negative_numbers = true)]
+    start: Option<i64>,
     /// For machines: an array with one object for each run, figures and curves included
     #[arg(long)]
     json: bool,
@@ -148,6 +151,8 @@ fn worlds(args: &Args, count: u64) -> ExitCode {
                 print(&format!("{}\n", world.what));
                 world.violations.iter().for_each(|violation| print(&format!("{violation}\n")));
             }
+        }
+        if args.json {
             drawn.push(world);
         }
     }

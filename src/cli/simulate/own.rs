@@ -7,7 +7,7 @@ use crate::config::{Config, RegistrySource};
 use crate::registry::{Document, MAX_LEN, RecordRules, State, read_bounded};
 use crate::signer::files::MAX_CERTIFICATE_FILE_LEN;
 use crate::simulate::{Own, OwnReport};
-use crate::time::{Clock, SystemClock};
+use crate::time::{Clock, SystemClock, Timestamp};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -38,7 +38,7 @@ pub(super) fn run(args: &Args, config: &Path) -> ExitCode {
 fn reports(args: &Args, file: &Path) -> Result<Vec<OwnReport>, String> {
     let config = Config::load(file).map_err(|faults| faults.to_string())?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let now = clock.now();
+    let now = args.start.map_or_else(|| clock.now(), Timestamp::from_unix);
     let settings = Settings::of(&config, &clock, None).map_err(|(name, e)| format!("[enrolment.{name}]: {e}"))?;
     let registry: PathBuf = match (&args.registry, &config.registry.source) {
         (Some(file), _) | (None, RegistrySource::File(file)) => file.clone(),
@@ -88,7 +88,13 @@ fn table(report: &OwnReport, seed: u64) -> String {
     let t = &report.totals;
     let days = report.length_secs / 86_400;
     // Writing to a String cannot fail.
-    let _ = writeln!(out, "[enrolment.{}]: {} signers, {days} days, seed {seed}", report.service, report.signers);
+    let _ = writeln!(
+        out,
+        "[enrolment.{}]: {} signers, {days} days, --seed {seed} --start {}",
+        report.service,
+        report.signers,
+        report.start.unix()
+    );
     let _ = writeln!(
         out,
         "  requests {}, new signers {}, at most {} requests a minute",
@@ -110,7 +116,7 @@ fn table(report: &OwnReport, seed: u64) -> String {
     if let Some(down) = &report.down {
         let _ = writeln!(
             out,
-            "\n  the CA is down from day {} to day {}: {} requests in vain; afterwards at most {} a minute, caught up after {} h",
+            "\n  the CA is down from day {} to day {}: {} requests in vain; afterwards at most {} a minute, nothing overdue after {} h",
             down.from_secs / 86_400 + 1,
             down.to_secs / 86_400 + 1,
             down.requests,
