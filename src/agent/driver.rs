@@ -224,7 +224,17 @@ impl Driver {
 
     fn take(&mut self, report: Report) {
         match report {
-            Report::Step(event) => self.tell(event),
+            Report::Step(event) => {
+                let activated = match &event {
+                    Event::Activated { slot, .. } => Some(slot.clone()),
+                    _ => None,
+                };
+                self.tell(event);
+                // The record may have changed while it was made the current one.
+                if let Some(slot) = activated {
+                    self.tell_signer(slot);
+                }
+            }
             Report::Answer { event, tally } => {
                 if let Event::Later { slot, order, .. }
                 | Event::Issued { slot, order }

@@ -284,7 +284,7 @@ fn lines_entries_and_segments_that_cannot_be_read_are_named() {
     assert!(status.attention);
     // Segments are signed anew: good to know, and nothing to do.
     site.first(|report| {
-        report.sources.clear();
+        report.sources = vec![crl(NOW + DAY)];
         report.refused_segments = vec!["a.seg: checksum".into(), "b.seg: truncated".into()];
     });
     let status = site.status();
