@@ -87,6 +87,8 @@ pub(super) struct Shared {
     pub(super) signed: AtomicU64,
     pub(super) failures: AtomicU64,
     pub(super) busy: AtomicUsize,
+    /// Set under the lock, so that no worker misses it; read without.
+    pub(super) stopping: AtomicBool,
     /// Segments cannot be written; told once, until one can.
     pub(super) disk_fault: AtomicBool,
 }
@@ -103,7 +105,6 @@ pub(super) struct State {
     pub(super) seen: Timestamp,
     /// Every issuer's files have been looked at once.
     pub(super) has_begun: bool,
-    pub(super) stop: bool,
 }
 
 pub(super) struct Held {
@@ -124,6 +125,7 @@ impl Presigner {
             signed: AtomicU64::new(0),
             failures: AtomicU64::new(0),
             busy: AtomicUsize::new(0),
+            stopping: AtomicBool::new(false),
             disk_fault: AtomicBool::new(false),
         });
         let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -323,7 +325,9 @@ impl Presigner {
 
 impl Drop for Presigner {
     fn drop(&mut self) {
-        self.shared.lock().stop = true;
+        let state = self.shared.lock();
+        self.shared.stopping.store(true, Ordering::Relaxed);
+        drop(state);
         self.shared.wake.notify_all();
         for worker in self.workers.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
             let _ = worker.join();

@@ -23,6 +23,9 @@ pub enum SignFault {
     /// The key failed.
     #[error("signing failed: {0}")]
     Key(#[from] SignError),
+    /// The system has no thread for it.
+    #[error("no thread to sign in: {0}")]
+    Thread(#[from] std::io::Error),
     /// A bug.
     #[error("signing panicked; see the log")]
     Panicked,

@@ -12,7 +12,7 @@ use crate::time::Timestamp;
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -23,6 +23,8 @@ const RETRY: Duration = Duration::from_secs(30);
 const MAX_SLEEP: Duration = Duration::from_secs(1);
 /// A clock set back by more than this makes responses that are not valid yet; back-dating hides less.
 const CLOCK_STEP: Duration = Duration::from_secs(60);
+/// How often a thread looks whether the slice is signed that another signs for it, should it miss the word.
+const LOOK_AT_HAND: Duration = Duration::from_millis(50);
 /// So many small overlay segments are signed together anew: each holds a template and a mapped file.
 const MAX_SMALL_OVERLAYS: usize = 64;
 
@@ -50,11 +52,11 @@ impl Drop for InHand<'_> {
 impl Shared {
     /// A signing thread, until the presigner stops or, unless it `stays`, until everything has been signed once.
     pub(super) fn work(&self, stays: bool, nice: i32) {
-        let mut in_background = false;
+        let mut background = None;
         loop {
             let mut state = self.lock();
             let job = loop {
-                if state.stop {
+                if self.stopping.load(Ordering::Relaxed) {
                     return;
                 }
                 let now = self.clock.now();
@@ -64,12 +66,11 @@ impl Shared {
                 }
                 match state.queue.poll(now) {
                     Next::Wait(until) => {
-                        if !in_background && state.has_signed_all_once() {
+                        if background.is_none() && state.has_signed_all_once() {
                             if !stays {
                                 return;
                             }
-                            in_background = true;
-                            give_way(nice);
+                            background = Some(nice);
                         }
                         state = self.sleep(state, until.map_or(MAX_SLEEP, |until| until.since(now)));
                     }
@@ -85,7 +86,7 @@ impl Shared {
             self.busy.fetch_add(1, Ordering::Relaxed);
             drop(state);
             // One issuer's trouble must not end the signing for all others.
-            if catch_unwind(AssertUnwindSafe(|| self.run(&job))).is_err() {
+            if catch_unwind(AssertUnwindSafe(|| self.run(&job, background))).is_err() {
                 tracing::error!("a signing job panicked; the others go on");
                 self.panicked(&job);
             }
@@ -119,10 +120,10 @@ impl Shared {
         state.seen = state.seen.max(now);
     }
 
-    fn run(&self, job: &Job) {
+    fn run(&self, job: &Job, background: Option<i32>) {
         match job {
             Job::Changes(changes) => self.sign_changes(changes),
-            Job::Slice(key) => self.sign_slice(key),
+            Job::Slice(key) => self.sign_slice(key, background),
         }
     }
 
@@ -135,20 +136,53 @@ impl Shared {
         }
     }
 
+    /// Whether to go on signing; takes no lock.
+    fn is_wanted(&self, issuer: &Issuer) -> Result<(), SignFault> {
+        let called_off = self.stopping.load(Ordering::Relaxed) || issuer.is_removed();
+        if called_off { Err(SignFault::CalledOff) } else { Ok(()) }
+    }
+
     /// Between two signatures: whether to go on, and first what is at least so urgent.
     fn between(&self, issuer: &Issuer, before: Option<Urgency>) -> Result<(), SignFault> {
         loop {
-            let mut state = self.lock();
-            if state.stop || issuer.is_removed() {
-                return Err(SignFault::CalledOff);
-            }
-            let changes = before.and_then(|least| next_changes(&mut state, least));
-            drop(state);
+            self.is_wanted(issuer)?;
+            let changes = before.and_then(|least| next_changes(&mut self.lock(), least));
             match changes {
                 Some(changes) => self.sign_changes(&changes),
                 None => return Ok(()),
             }
         }
+    }
+
+    /// Has a slice signed by a thread that gives way to the endpoint's, and meanwhile signs what is urgent on this one. The other
+    /// thread takes no lock: on a busy machine it may not run for seconds, and whoever wanted the lock would wait as long.
+    fn in_background(
+        &self,
+        nice: i32,
+        sign: impl FnOnce() -> Result<Segment, SignFault> + Send,
+    ) -> Result<Segment, SignFault> {
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            let hand = thread::Builder::new().name("presign-slice".into()).spawn_scoped(scope, || {
+                give_way(nice);
+                let signed = catch_unwind(AssertUnwindSafe(sign));
+                done.store(true, Ordering::Release);
+                self.wake.notify_all();
+                signed.unwrap_or(Err(SignFault::Panicked))
+            })?;
+            while !done.load(Ordering::Acquire) {
+                let mut state = self.lock();
+                match next_changes(&mut state, Urgency::Gathered) {
+                    Some(changes) => {
+                        drop(state);
+                        self.sign_changes(&changes);
+                    }
+                    // Without the lock it cannot be told for certain.
+                    None => drop(self.wake.wait_timeout(state, LOOK_AT_HAND)),
+                }
+            }
+            hand.join().unwrap_or(Err(SignFault::Panicked))
+        })
     }
 
     fn sign_changes(&self, changes: &Changes) {
@@ -197,7 +231,7 @@ impl Shared {
         }
     }
 
-    fn sign_slice(&self, key: &SliceKey) {
+    fn sign_slice(&self, key: &SliceKey, background: Option<i32>) {
         let Some(issuer) = self.lock().issuers.get(&key.issuer).map(|held| held.issuer.clone()) else { return };
         let sequence = issuer.next_sequence();
         let view = issuer.view();
@@ -213,8 +247,14 @@ impl Shared {
             self.lock().queue.set_due_by(key.clone(), due);
             return; // another thread signed it when it had become due twice
         }
-        let between = || self.between(&issuer, Some(Urgency::Gathered));
-        match sign::segment(&issuer, &view, key.algorithm, part, keys, sequence, now, between) {
+        let sign = |between: &mut dyn FnMut() -> Result<(), SignFault>| {
+            sign::segment(&issuer, &view, key.algorithm, part, keys, sequence, now, between)
+        };
+        let signed = match background {
+            None => sign(&mut || self.between(&issuer, Some(Urgency::Gathered))),
+            Some(nice) => self.in_background(nice, || sign(&mut || self.is_wanted(&issuer))),
+        };
+        match signed {
             Ok(segment) => {
                 let due = segment.meta().refresh_at;
                 if let Some(segment) = self.publish(&issuer, key.algorithm, segment) {
