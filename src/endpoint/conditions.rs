@@ -19,6 +19,11 @@ impl<'a> Conditions<'a> {
     /// Lines of If-None-Match that are looked at. One not looked at costs a full answer, never a wrong one.
     const MAX_LINES: usize = 4;
 
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.none_match.iter().all(Option::is_none) && self.modified_since.is_none()
+    }
+
     /// Takes the value of an If-None-Match line.
     pub(super) fn add_none_match(&mut self, value: &'a [u8]) {
         if let Some(free) = self.none_match.iter_mut().find(|line| line.is_none()) {

@@ -3,26 +3,27 @@
 //! A connection that waits owns no buffer: octets are read into, and answers are put together in, buffers of the worker.
 //! Only what is left of a turn (half a request, answers that the client does not take) is kept here.
 //!
-//! An answer is put together in one turn of the event loop and sent in the next: so every connection that has a request is read
-//! before the first answer leaves. Whoever asks over many connections (a proxy, mostly) is then woken once for many answers, and
-//! not once for each, which is a good part of what an answer costs. With one connection it is one more turn, a fraction of a
-//! microsecond.
+//! A request is read in one turn of the event loop and answered in the next: so every connection that has a request is read
+//! before the first answer leaves. What an answer takes is fetched from memory meanwhile, and whoever asks over many connections
+//! (a proxy, mostly) is woken once for many answers, and not once for each. With one connection it is one more turn, a fraction
+//! of a microsecond. Pipelined and conditional requests are answered when they are read, and only sent in the next turn.
 
-use super::fast::{INPUT_LEN, Missing, Next, Turn, advance};
+use super::fast::{Begun, INPUT_LEN, Missing, Next, Turn, advance, begin, finish};
 use super::http::Scratch;
 use super::limits::Limits;
 use super::service::Service;
+use super::socket;
 use super::stats::Event;
 use super::timer::Deadline;
 use super::worker::{Activity, Phase, Worker};
+use crate::store::Hint;
 use crate::time::monotonic;
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// How long a client that may be sending still is read after our last answer, and how much. Closing a socket with
@@ -36,7 +37,7 @@ const TURNS: u32 = 2;
 /// Octets read at a time. What was read and cannot be answered, because the client does not take the answers before, is kept
 /// for each such connection; a request that is longer is read in several goes.
 const READ: usize = 8 * 1024;
-/// Buffers for answers that a worker keeps, each with room for a few.
+/// Buffers for requests and answers that a worker keeps between turns, each with room for a few.
 const SPARES: usize = 64;
 const SPARE_LEN: usize = 4 * 1024;
 
@@ -54,18 +55,29 @@ enum End {
 
 struct Buffers {
     input: Vec<u8>,
-    /// For answers; empty.
+    /// For the answer to one request; empty.
+    output: Vec<u8>,
+    /// For requests and answers; empty.
     spares: Vec<Vec<u8>>,
+    /// What has been begun in this turn.
+    hints: Vec<Hint>,
 }
 
-/// Answers that have not been offered to the client yet.
+/// What is done in the next turn.
 struct Offer {
     started: Instant,
-    answered: u32,
+    what: Offered,
+}
+
+enum Offered {
+    /// A request to be answered.
+    Begun(Begun),
+    /// So many answers in `unsent`.
+    Answers(u32),
 }
 
 thread_local! {
-    static BUFFERS: RefCell<Buffers> = const { RefCell::new(Buffers { input: Vec::new(), spares: Vec::new() }) };
+    static BUFFERS: RefCell<Buffers> = const { RefCell::new(Buffers::new()) };
 }
 
 struct Connection<'a> {
@@ -77,7 +89,7 @@ struct Connection<'a> {
     /// Answers that the client has not taken yet, and how much of them it has.
     unsent: Vec<u8>,
     sent: usize,
-    /// All of `unsent` is to be offered at the next turn.
+    /// To be answered or sent at the next turn.
     offer: Option<Offer>,
     next: Next,
     /// When the header section or the body that is being read began.
@@ -128,7 +140,7 @@ pub(super) async fn serve(stream: TcpStream, worker: Arc<Worker>, activity: Arc<
 impl Connection<'_> {
     fn poll(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Poll<End> {
         if let Some(offer) = self.offer.take()
-            && let Err(end) = self.offer(cx, buffers, &offer)
+            && let Err(end) = self.offer(cx, buffers, offer)
         {
             return Poll::Ready(end);
         }
@@ -157,7 +169,7 @@ impl Connection<'_> {
     /// Sends what is left from an earlier turn.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
         while let Some(rest @ [_, ..]) = self.unsent.get(self.sent..) {
-            match Pin::new(&mut self.stream).poll_write(cx, rest) {
+            match socket::poll_send(&self.stream, cx, rest) {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     self.sent += n;
                     let most = self.worker.service().limits.write;
@@ -183,11 +195,11 @@ impl Connection<'_> {
     fn poll_fill(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Poll<Result<usize, End>> {
         let carried = self.load_carry(buffers);
         let end = carried.saturating_add(READ).min(INPUT_LEN);
-        let mut free = ReadBuf::new(buffers.input.get_mut(carried..end).unwrap_or_default());
-        match Pin::new(&mut self.stream).poll_read(cx, &mut free) {
-            Poll::Ready(Ok(())) if !free.filled().is_empty() => Poll::Ready(Ok(carried + free.filled().len())),
+        let free = buffers.input.get_mut(carried..end).unwrap_or_default();
+        match socket::poll_receive(&self.stream, cx, free) {
+            Poll::Ready(Ok(n)) if n > 0 => Poll::Ready(Ok(carried + n)),
             // The client has closed its side within a body: what that deserves, hyper knows.
-            Poll::Ready(Ok(())) if self.next == Next::Read(Missing::Body) => Poll::Ready(Err(End::HandOver)),
+            Poll::Ready(Ok(_)) if self.next == Next::Read(Missing::Body) => Poll::Ready(Err(End::HandOver)),
             Poll::Ready(_) => Poll::Ready(Err(End::Gone)),
             Poll::Pending => {
                 ready!(self.deadline.poll(cx));
@@ -211,18 +223,29 @@ impl Connection<'_> {
         self.carry.len().min(INPUT_LEN)
     }
 
-    /// Answers what is complete among the first `len` octets of input.
-    fn turn(&mut self, buffers: &mut Buffers, len: usize) {
-        let Buffers { input, spares } = buffers;
-        let input = input.get(..len).unwrap_or_default();
-        let started = monotonic();
-        let service = self.worker.service();
-        let turn = Turn {
+    fn circumstances(&self, service: &Service) -> Turn {
+        Turn {
             now: service.core.clock.now(),
             requests_left: service.limits.max_requests_per_connection.saturating_sub(self.served),
             draining: self.worker.draining(),
+        }
+    }
+
+    /// Begins the request that is the first `len` octets of input, or answers what is complete among them.
+    fn turn(&mut self, buffers: &mut Buffers, len: usize) {
+        let Buffers { input, spares, hints, .. } = buffers;
+        let input = input.get(..len).unwrap_or_default();
+        let started = monotonic();
+        let service = self.worker.service();
+        let spare = spares.pop().unwrap_or_default();
+        let mut output = match Scratch::with(|scratch| begin(&service, input, scratch, hints, spare)) {
+            Ok(begun) => {
+                self.carry = Vec::new();
+                return self.put_off(Offer { started, what: Offered::Begun(begun) });
+            }
+            Err(spare) => spare,
         };
-        let mut output = spares.pop().unwrap_or_default();
+        let turn = self.circumstances(&service);
         let progress = Scratch::with(|scratch| advance(&service, input, turn, scratch, &mut output));
         self.served = self.served.saturating_add(progress.answered);
         self.next = progress.next;
@@ -234,17 +257,57 @@ impl Connection<'_> {
             buffers.keep(output);
             return self.settle(started, &service);
         }
-        self.began = None;
         self.unsent = output;
-        self.offer = Some(Offer { started, answered: progress.answered });
-        // Not to be evicted before the answer has left.
-        self.activity.set(Phase::Busy, self.worker.millis(started));
+        self.put_off(Offer { started, what: Offered::Answers(progress.answered) });
     }
 
-    /// Offers the answers to the client once and keeps what it does not take.
-    fn offer(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers, offer: &Offer) -> Result<(), End> {
-        let output = std::mem::take(&mut self.unsent);
-        let taken = match Pin::new(&mut self.stream).poll_write(cx, &output) {
+    fn put_off(&mut self, offer: Offer) {
+        self.began = None;
+        // Not to be evicted before the answer has left.
+        self.activity.set(Phase::Busy, self.worker.millis(offer.started));
+        self.offer = Some(offer);
+    }
+
+    /// Answers what was begun, offers the answers to the client once and keeps what it does not take.
+    fn offer(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers, offer: Offer) -> Result<(), End> {
+        let service = self.worker.service();
+        let answered = match offer.what {
+            Offered::Answers(answered) => {
+                let output = std::mem::take(&mut self.unsent);
+                self.send(cx, &output)?;
+                buffers.keep(output);
+                answered
+            }
+            Offered::Begun(begun) => {
+                // The first to be answered in a turn has what all of them take fetched together.
+                service.core.source.expect(&buffers.hints);
+                buffers.hints.clear();
+                let turn = self.circumstances(&service);
+                buffers.output.clear();
+                let output = &mut buffers.output;
+                self.next = Scratch::with(|scratch| finish(&service, &begun, turn, scratch, output));
+                let is_answered = self.next != Next::HandOver;
+                let (mut octets, len) = begun.into_input();
+                if is_answered {
+                    self.served = self.served.saturating_add(1);
+                    self.send(cx, output)?;
+                    buffers.keep(octets);
+                } else {
+                    octets.truncate(len);
+                    self.carry = octets;
+                }
+                u32::from(is_answered)
+            }
+        };
+        let ended = monotonic();
+        self.worker.shard.latency(ended.duration_since(offer.started), u64::from(answered));
+        self.settle(ended, &service);
+        Ok(())
+    }
+
+    /// Offers octets to the client once and keeps what it does not take.
+    fn send(&mut self, cx: &mut Context<'_>, output: &[u8]) -> Result<(), End> {
+        let taken = match socket::poll_send(&self.stream, cx, output) {
             Poll::Ready(Ok(n)) if n > 0 => n,
             Poll::Ready(_) => return Err(End::Gone),
             Poll::Pending => 0,
@@ -252,10 +315,6 @@ impl Connection<'_> {
         if let Some(rest @ [_, ..]) = output.get(taken..) {
             self.unsent = rest.to_vec();
         }
-        buffers.keep(output);
-        let ended = monotonic();
-        self.worker.shard.latency(ended.duration_since(offer.started), u64::from(offer.answered));
-        self.settle(ended, &self.worker.service());
         Ok(())
     }
 
@@ -289,6 +348,10 @@ impl Connection<'_> {
 }
 
 impl Buffers {
+    const fn new() -> Self {
+        Buffers { input: Vec::new(), output: Vec::new(), spares: Vec::new(), hints: Vec::new() }
+    }
+
     fn keep(&mut self, mut buffer: Vec<u8>) {
         if self.spares.len() < SPARES && buffer.capacity() <= SPARE_LEN {
             buffer.clear();

@@ -9,6 +9,8 @@ use super::reply::Persistence;
 use super::sample::Sample;
 use super::service::Service;
 use super::stats::{MethodKind, Outcome};
+use crate::ocsp::Request;
+use crate::store::Hint;
 use crate::time::Timestamp;
 use std::mem::MaybeUninit;
 
@@ -74,6 +76,70 @@ struct Plain<'a> {
     persistent: bool,
 }
 
+/// A plain request that is alone in its input and has been read, to be answered in the next turn.
+#[derive(Debug)]
+pub(super) struct Begun {
+    /// Its octets, and behind them its DER.
+    octets: Vec<u8>,
+    len: usize,
+    method: MethodKind,
+    http_1_0: bool,
+    persistent: bool,
+}
+
+impl Begun {
+    /// The octets of the request and the buffer they are in.
+    pub(super) fn into_input(self) -> (Vec<u8>, usize) {
+        (self.octets, self.len)
+    }
+
+    fn der(&self) -> &[u8] {
+        self.octets.get(self.len..).unwrap_or_default()
+    }
+}
+
+/// Takes the request in `input` into `octets` if it is plain, whole, alone and without conditions, and says in `hints` what it
+/// asks for. Otherwise `octets` is given back, for [`advance`] to put answers into.
+pub(super) fn begin(
+    service: &Service,
+    input: &[u8],
+    scratch: &mut Scratch,
+    hints: &mut Vec<Hint>,
+    mut octets: Vec<u8>,
+) -> Result<Begun, Vec<u8>> {
+    if service.core.log_every != 0 {
+        return Err(octets);
+    }
+    let Parsed::Plain(Plain { ask, len, http_1_0, persistent }) = parse(input, service) else { return Err(octets) };
+    if len != input.len() || !ask.conditions.is_empty() {
+        return Err(octets);
+    }
+    let Ok(der) = service.core.der(&ask, &mut scratch.decoded) else { return Err(octets) };
+    let Ok(request) = Request::parse(der) else { return Err(octets) };
+    hints.extend(Hint::of(&request));
+    octets.extend_from_slice(input);
+    octets.extend_from_slice(der);
+    Ok(Begun { octets, len, method: ask.method, http_1_0, persistent })
+}
+
+/// Answers a request that was begun, appending to `out`, which is empty.
+pub(super) fn finish(service: &Service, begun: &Begun, turn: Turn, scratch: &mut Scratch, out: &mut Vec<u8>) -> Next {
+    let date = scratch.date.at(turn.now);
+    let none = Conditions::default();
+    let decision =
+        service.core.decide_der(begun.der(), begun.method, &none, turn.now, &mut scratch.signed, &service.shard);
+    let Decision::Reply(reply) = decision else { return Next::HandOver };
+    service.shard.request(begun.method, Outcome::of(&reply));
+    let ours = turn.draining || turn.requests_left <= 1;
+    let persistence = Persistence::of(begun.persistent && !ours, begun.http_1_0);
+    let head_only = begun.method == MethodKind::Head;
+    reply.write(&scratch.signed, head_only, begun.http_1_0, persistence, &date, out);
+    match persistence {
+        Persistence::Close => Next::Close { linger: begun.persistent },
+        Persistence::KeepAlive | Persistence::Implied => Next::Read(Missing::Everything),
+    }
+}
+
 /// Answers the requests at the front of `input`, appending to `out`.
 pub(super) fn advance(
     service: &Service,
@@ -115,11 +181,7 @@ pub(super) fn advance(
         progress.answered += 1;
         progress.consumed += plain.len;
         let ours = turn.draining || progress.answered >= turn.requests_left;
-        let persistence = match (plain.persistent && !ours, plain.http_1_0) {
-            (false, _) => Persistence::Close,
-            (true, true) => Persistence::KeepAlive,
-            (true, false) => Persistence::Implied,
-        };
+        let persistence = Persistence::of(plain.persistent && !ours, plain.http_1_0);
         let head_only = plain.ask.method == MethodKind::Head;
         reply.write(&scratch.signed, head_only, plain.http_1_0, persistence, &date, out);
         if persistence == Persistence::Close {
@@ -224,9 +286,9 @@ fn decimal(text: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::source::{Answer, Source};
+    use super::super::source::{Answer, Freshness, Source, StatusKind};
     use super::*;
-    use crate::ocsp::{ErrorStatus, Request};
+    use crate::ocsp::ErrorStatus;
     use proptest::prelude::*;
     use std::sync::Arc;
 
@@ -247,6 +309,89 @@ mod tests {
         let service = Service::new(Arc::new(Refuses));
         let progress = Scratch::with(|scratch| advance(&service, input, turn, scratch, &mut out));
         (progress, out)
+    }
+
+    /// A source that has an answer for everything, which says what it was asked.
+    struct Echoes;
+
+    impl Source for Echoes {
+        fn answer(&self, request: &Request<'_>, now: Timestamp, out: &mut Vec<u8>) -> Answer {
+            out.extend_from_slice(request.first.serial.magnitude());
+            Answer::Ready(Freshness {
+                this_update: now,
+                next_update: now.plus(std::time::Duration::from_secs(86_400)),
+                refresh_at: now.plus(std::time::Duration::from_secs(43_200)),
+                status: StatusKind::Good,
+                is_provisional: false,
+                validator: None,
+            })
+        }
+    }
+
+    /// The DER of a request for serial 0x11.
+    fn der() -> Vec<u8> {
+        let cert_id = [
+            &[0x30, 0x09, 0x06, 0x05, 0x2b, 0x0e, 0x03, 0x02, 0x1a, 0x05, 0x00][..],
+            &[0x04, 20],
+            &[7; 20],
+            &[0x04, 20],
+            &[9; 20],
+            &[2, 1, 0x11],
+        ];
+        let cert_id = cert_id.concat();
+        let mut der = cert_id;
+        for _ in 0..5 {
+            der = [&[0x30, u8::try_from(der.len()).unwrap()][..], &der].concat();
+        }
+        der
+    }
+
+    fn begun(input: &[u8], turn: Turn) -> Option<(Next, Vec<u8>, usize)> {
+        let service = Service::new(Arc::new(Echoes));
+        let (mut hints, mut out) = (Vec::new(), Vec::new());
+        let begun = Scratch::with(|scratch| begin(&service, input, scratch, &mut hints, Vec::new())).ok()?;
+        let next = Scratch::with(|scratch| finish(&service, &begun, turn, scratch, &mut out));
+        assert_eq!(begun.into_input().1, input.len());
+        Some((next, out, hints.len()))
+    }
+
+    #[test]
+    fn a_request_that_is_begun_is_answered_as_at_once() {
+        let der = der();
+        let head = |rest: &str| format!("POST / HTTP/1.{rest}Content-Length: {}\r\n\r\n", der.len());
+        let get = |rest: &str| format!("GET /{} HTTP/1.{rest}\r\n", data_encoding::BASE64.encode(&der)).into_bytes();
+        let post = |rest: &str| [head(rest).as_bytes(), &der].concat();
+        let head_of_get = [b"HEAD", get("1\r\n").strip_prefix(b"GET").unwrap()].concat();
+        let plain = [
+            get("1\r\n"),
+            get("1\r\nConnection: close\r\n"),
+            get("0\r\n"),
+            post("1\r\n"),
+            post("0\r\nConnection: keep-alive\r\n"),
+            head_of_get,
+        ];
+        for input in plain {
+            for turn in [TURN, Turn { draining: true, ..TURN }, Turn { requests_left: 1, ..TURN }] {
+                let service = Service::new(Arc::new(Echoes));
+                let mut out = Vec::new();
+                let at_once = Scratch::with(|scratch| advance(&service, &input, turn, scratch, &mut out));
+                let text = String::from_utf8_lossy(&input).into_owned();
+                assert_eq!(begun(&input, turn), Some((at_once.next, out, 1)), "{text}");
+                assert!(at_once.consumed == input.len() && at_once.answered == 1, "{text}");
+            }
+        }
+        let cut = get("1\r\n");
+        for other in [
+            cut[..cut.len() - 1].to_vec(),
+            cut.repeat(2),
+            get("1\r\nIf-None-Match: *\r\n"),
+            get("1\r\nIf-Modified-Since: Thu, 01 Jan 1970 00:00:00 GMT\r\n"),
+            get("1\r\nExpect: 100-continue\r\n"),
+            GET.to_vec(),
+            POST.to_vec(),
+        ] {
+            assert!(begun(&other, TURN).is_none(), "{}", String::from_utf8_lossy(&other));
+        }
     }
 
     #[test]

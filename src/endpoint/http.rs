@@ -70,31 +70,51 @@ thread_local! {
 impl Core {
     /// Decides about `ask`. Asks the source, and counts the CertID's hash and the status when there is a reply.
     pub(super) fn decide(&self, ask: &Ask<'_>, now: Timestamp, scratch: &mut Scratch, shard: &Shard) -> Decision {
-        let malformed = Decision::Reply(Reply::Refused(ErrorStatus::MalformedRequest));
         let Scratch { decoded, signed, .. } = scratch;
-        let der = match (ask.method, ask.body) {
-            (MethodKind::Other, _) => return Decision::Reply(Reply::MethodNotAllowed),
-            (MethodKind::Post, Body::Whole(body)) => body,
-            (MethodKind::Post, Body::TooLong) => return malformed,
+        match self.der(ask, decoded) {
+            Ok(der) => self.decide_der(der, ask.method, &ask.conditions, now, signed, shard),
+            Err(reply) => Decision::Reply(reply),
+        }
+    }
+
+    /// The DER in `ask`: of a GET decoded into `decoded`, of a POST its body. The error is the reply when there is none.
+    pub(super) fn der<'a>(&self, ask: &Ask<'a>, decoded: &'a mut Vec<u8>) -> Result<&'a [u8], Reply> {
+        let malformed = Reply::Refused(ErrorStatus::MalformedRequest);
+        match (ask.method, ask.body) {
+            (MethodKind::Other, _) => Err(Reply::MethodNotAllowed),
+            (MethodKind::Post, Body::Whole(body)) => Ok(body),
+            (MethodKind::Post, Body::TooLong) => Err(malformed),
             (MethodKind::Get | MethodKind::Head, _) => {
                 if ask.target.len() > ask.max_target {
-                    return malformed;
+                    return Err(malformed);
                 }
                 let path = self.mounts.strip(path_of(ask.target));
                 match decode_get_path(path, decoded) {
-                    Ok(()) => decoded.as_slice(),
-                    Err(GetError::Empty) => return Decision::Reply(Reply::Greeting),
-                    Err(error) => return Decision::Reply(Reply::Refused(error.status())),
+                    Ok(()) => Ok(decoded.as_slice()),
+                    Err(GetError::Empty) => Err(Reply::Greeting),
+                    Err(error) => Err(Reply::Refused(error.status())),
                 }
             }
-        };
+        }
+    }
+
+    /// Decides about the DER of a request, as [`Core::decide`]; the signed part of a reply is put into `signed`.
+    pub(super) fn decide_der(
+        &self,
+        der: &[u8],
+        method: MethodKind,
+        conditions: &Conditions<'_>,
+        now: Timestamp,
+        signed: &mut Vec<u8>,
+        shard: &Shard,
+    ) -> Decision {
         let request = match Request::parse(der) {
             Ok(request) => request,
             Err(error) => return Decision::Reply(Reply::Refused(error.status())),
         };
         signed.clear();
         let reply = match self.source.answer(&request, now, signed) {
-            Answer::Ready(freshness) => cacheable(ask, &freshness, signed, now, shard),
+            Answer::Ready(freshness) => cacheable(method, conditions, &freshness, signed, now, shard),
             Answer::Refused(status) => Reply::Refused(status),
             Answer::OnDemand if self.on_demand.is_some() => return Decision::OnDemand(request.first.hash),
             Answer::OnDemand => Reply::Refused(ErrorStatus::Unauthorized),
@@ -107,7 +127,9 @@ impl Core {
 /// The reply to a request that was signed on demand, and its signed answer.
 pub(super) fn live_reply(ask: &Ask<'_>, live: Live, now: Timestamp, shard: &Shard) -> (Reply, Bytes) {
     match live {
-        Live::Cacheable(response, freshness) => (cacheable(ask, &freshness, &response, now, shard), response),
+        Live::Cacheable(response, freshness) => {
+            (cacheable(ask.method, &ask.conditions, &freshness, &response, now, shard), response)
+        }
         Live::NotCacheable(response) if response.is_empty() => {
             (Reply::Refused(ErrorStatus::InternalError), Bytes::new())
         }
@@ -118,7 +140,14 @@ pub(super) fn live_reply(ask: &Ask<'_>, live: Live, now: Timestamp, shard: &Shar
 
 /// The reply with a signed answer, 304 if the client has it. An answer that has run out is withheld: a source should
 /// never offer one, and a client would only distrust us.
-fn cacheable(ask: &Ask<'_>, freshness: &Freshness, response: &[u8], now: Timestamp, shard: &Shard) -> Reply {
+fn cacheable(
+    method: MethodKind,
+    conditions: &Conditions<'_>,
+    freshness: &Freshness,
+    response: &[u8],
+    now: Timestamp,
+    shard: &Shard,
+) -> Reply {
     if response.is_empty() {
         return Reply::Refused(ErrorStatus::InternalError);
     }
@@ -127,8 +156,8 @@ fn cacheable(ask: &Ask<'_>, freshness: &Freshness, response: &[u8], now: Timesta
         return Reply::Refused(ErrorStatus::TryLater);
     };
     shard.status(freshness.status);
-    let conditional = matches!(ask.method, MethodKind::Get | MethodKind::Head);
-    if conditional && ask.conditions.not_modified(&caching.etag, caching.last_modified) {
+    let conditional = matches!(method, MethodKind::Get | MethodKind::Head);
+    if conditional && conditions.not_modified(&caching.etag, caching.last_modified) {
         return Reply::NotModified(caching);
     }
     Reply::Signed(caching)

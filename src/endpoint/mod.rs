@@ -48,6 +48,7 @@ mod reply;
 mod sample;
 mod server;
 mod service;
+mod socket;
 mod source;
 mod stats;
 mod timer;

@@ -66,6 +66,17 @@ static ETAG: Field = Field { wire: "ETag: ", name: header::ETAG };
 static CACHE_CONTROL: Field = Field { wire: "Cache-Control: ", name: header::CACHE_CONTROL };
 static ALLOW: Field = Field { wire: "Allow: ", name: header::ALLOW };
 
+impl Persistence {
+    /// What is said about a connection that goes on or not.
+    pub(super) fn of(goes_on: bool, http_1_0: bool) -> Self {
+        match (goes_on, http_1_0) {
+            (false, _) => Persistence::Close,
+            (true, true) => Persistence::KeepAlive,
+            (true, false) => Persistence::Implied,
+        }
+    }
+}
+
 impl Reply {
     /// The status line without its version.
     fn status(&self) -> (http::StatusCode, &'static str) {

@@ -1,6 +1,7 @@
 //! What the endpoint asks of the rest of the program: answers held ready, and answers signed now.
 
 use crate::ocsp::{CertStatus, ErrorStatus, Request};
+use crate::store::Hint;
 use crate::time::Timestamp;
 use bytes::Bytes;
 use std::future::Future;
@@ -13,6 +14,12 @@ pub trait Source: Send + Sync + 'static {
     /// Called on the serving threads for every request, so it must not block, wait for a lock or do IO. `out` is empty
     /// when it is called, and whatever it holds is dropped unless the result is [`Answer::Ready`].
     fn answer(&self, request: &Request<'_>, now: Timestamp, out: &mut Vec<u8>) -> Answer;
+
+    /// Says what will be asked in the next few microseconds, so that what the answers take can be fetched from memory
+    /// meanwhile. Nothing need be done, and a request may not come.
+    fn expect(&self, hints: &[Hint]) {
+        let _ = hints;
+    }
 }
 
 /// What a [`Source`] has to say.

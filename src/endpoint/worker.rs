@@ -6,7 +6,7 @@ pub(super) use super::registry::{Activity, Phase};
 use super::service::Service;
 use super::stats::{Event, Shard};
 use crate::time::monotonic;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -64,8 +64,8 @@ impl Worker {
     }
 
     /// What answers the next request.
-    pub(super) fn service(&self) -> Arc<Service> {
-        self.service.load_full()
+    pub(super) fn service(&self) -> Guard<Arc<Service>> {
+        self.service.load()
     }
 
     /// From now on, `service` answers.

@@ -4,7 +4,7 @@ use super::Inner;
 use crate::endpoint::{Answer, Freshness, Live, OnDemand, Source, StatusKind};
 use crate::ocsp::{CertStatus, ErrorStatus, Request};
 use crate::presign::Outcome;
-use crate::store::Lookup;
+use crate::store::{Hint, Lookup};
 use crate::time::Timestamp;
 use bytes::Bytes;
 use std::future::Future;
@@ -25,6 +25,10 @@ impl Source for Inner {
             Lookup::NotHere => Answer::Refused(ErrorStatus::Unauthorized),
             Lookup::OnDemand => Answer::OnDemand,
         }
+    }
+
+    fn expect(&self, hints: &[Hint]) {
+        self.store.prefetch(hints);
     }
 }
 

@@ -23,6 +23,7 @@ use super::hash::hash;
 use crate::ocsp::{CertStatus, Reason, Serial};
 use crate::time::Timestamp;
 use bytes::Bytes;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Entries a bucket holds on average: two cache lines of serials, and few enough that the place in it can be guessed.
@@ -252,14 +253,21 @@ impl Keys {
             .find_map(|group| self.find_in(group, serial.magnitude(), hash, &near))
     }
 
+    /// Where a serial lies if it is here, without a look at any: the number that its entry probably has, and the octets of the
+    /// region that a search reads.
+    #[inline]
+    pub(super) fn probable(&self, serial: &Serial, hash: u64) -> Option<(u32, Range<usize>)> {
+        let class = serial_class(serial);
+        let group = self.groups.iter().find(|group| group.class & !REVOKED == class)?;
+        let (from, to, guess) = group.place(&self.region, hash)?;
+        let width = serial.magnitude().len();
+        let at = |entry: u32| group.keys as usize + entry as usize * width;
+        Some((group.first.wrapping_add(from).wrapping_add(guess), at(from)..at(to)))
+    }
+
     #[inline]
     fn find_in(&self, group: &Group, magnitude: &[u8], hash: u64, near: impl Fn(u32)) -> Option<Hit> {
-        // The whole part is the bucket, the fraction the place in it.
-        let place = u64::from(low(hash)) * u64::from(group.buckets);
-        let bucket = (place >> 32) as usize;
-        let (from, to) = group.bucket(&self.region, bucket)?;
-        let inside = u64::from(to.checked_sub(from)?) * (place & 0xffff_ffff);
-        let guess = (inside >> 32) as u32;
+        let (from, to, guess) = group.place(&self.region, hash)?;
         near(group.first.wrapping_add(from).wrapping_add(guess));
         let width = magnitude.len();
         let start = group.keys as usize + from as usize * width;
@@ -303,6 +311,16 @@ impl Keys {
 }
 
 impl Group {
+    /// The bucket of a hash, and how far behind its first entry the one with this hash probably is.
+    #[inline]
+    fn place(&self, region: &[u8], hash: u64) -> Option<(u32, u32, u32)> {
+        // The whole part is the bucket, the fraction the place in it.
+        let place = u64::from(low(hash)) * u64::from(self.buckets);
+        let (from, to) = self.bucket(region, (place >> 32) as usize)?;
+        let inside = u64::from(to.checked_sub(from)?) * (place & 0xffff_ffff);
+        Some((from, to, (inside >> 32) as u32))
+    }
+
     /// The first entry of a bucket and that of the next, not checked against each other.
     #[inline]
     fn bucket(&self, region: &[u8], bucket: usize) -> Option<(u32, u32)> {

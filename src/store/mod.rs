@@ -13,5 +13,5 @@ pub use disk::{RefusedBecause, RefusedFile, SegmentDir};
 pub use hash::hash;
 pub use keys::{Hit, Keys, KeysError, MAX_ENTRIES};
 pub use segment::{Part, Segment, SegmentError, SegmentMeta};
-pub use snapshot::{IssuerSlot, Live, Lookup, Policy, Routes, Store};
+pub use snapshot::{Hint, IssuerSlot, Live, Lookup, Policy, Routes, Store};
 pub use wave::{MAX_BITS, Wave};

@@ -12,6 +12,7 @@
 
 use super::Hit;
 use super::keys::{ALIGNMENT, Keys, KeysError};
+use super::map::prefetch;
 use super::wave::Wave;
 use crate::ocsp::{
     CertStatus, HashAlgorithm, HashValue, IssuerHashes, ResponderId, Serial, SignatureAlgorithm, Single, Template,
@@ -24,6 +25,7 @@ use std::hint::black_box;
 
 const MAGIC: &[u8; 16] = b"stillgood.seg.2\n";
 const CHECKSUM_LEN: usize = 32;
+const CACHE_LINE: usize = 64;
 
 /// What a segment is, beside its template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,6 +150,19 @@ impl Segment {
                 black_box(self.signatures.get(at).copied());
             }
         })
+    }
+
+    /// Has the memory fetch what an answer about a serial will read, without waiting for it.
+    #[inline]
+    pub(super) fn prefetch(&self, serial: &Serial, hash: u64) {
+        let Some((entry, serials)) = self.keys.probable(serial, hash) else { return };
+        for at in serials.step_by(CACHE_LINE) {
+            prefetch(self.keys.region(), at);
+        }
+        let signature = entry as usize * self.raw_len;
+        for at in [signature, signature.saturating_add(self.raw_len), signature.saturating_sub(self.raw_len)] {
+            prefetch(&self.signatures, at);
+        }
     }
 
     /// Appends the OCSPResponse for an entry found in this segment, and gives [`Template::validator`] of it. `None`, with

@@ -65,6 +65,25 @@ impl Policy {
     }
 }
 
+/// What is about to be asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Hint {
+    /// The first octets of the CertID's issuerKeyHash.
+    key: u64,
+    algorithm: HashAlgorithm,
+    serial: Serial,
+    hash: u64,
+}
+
+impl Hint {
+    /// What may lie ready for a request: an answer about the first certificate, if its hash is known.
+    #[inline]
+    pub fn of(request: &Request<'_>) -> Option<Self> {
+        let CertId { hash: algorithm, key_hash, serial, .. } = &request.first;
+        Some(Hint { key: first_octets(key_hash), algorithm: (*algorithm)?, serial: *serial, hash: hash(serial) })
+    }
+}
+
 /// What the store has for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup {
@@ -96,6 +115,20 @@ impl Store {
     /// Replaces the routes; readers see either the old or the new ones.
     pub fn set_routes(&self, routes: Routes) {
         self.routes.store(Arc::new(routes));
+    }
+
+    /// Has the memory fetch what [`Store::answer`] will read, without waiting for it. Several at once cost little more than
+    /// one: what is in the way of one, above all finding out where its pages are, is waited for together with the others.
+    pub fn prefetch(&self, hints: &[Hint]) {
+        let routes = self.routes.load();
+        for hint in hints {
+            let places = routes.by_key_hash.get(&hint.key).map_or(&[][..], Vec::as_slice);
+            let place = places.iter().find(|(algorithm, _)| *algorithm == hint.algorithm);
+            let Some(slot) = place.and_then(|(_, n)| routes.issuers.get(*n as usize)) else { continue };
+            if let Some(wave) = slot.live.load().wave(hint.algorithm) {
+                wave.prefetch(&hint.serial, hint.hash);
+            }
+        }
     }
 
     /// Looks the answer to a request up and appends it to `out`. An answer whose nextUpdate has come is never given.

@@ -82,6 +82,14 @@ impl Wave {
         }
     }
 
+    /// Has the memory fetch what an answer about a serial will probably read; `hash` is [`hash`](fn@super::hash) of it.
+    #[inline]
+    pub(super) fn prefetch(&self, serial: &Serial, hash: u64) {
+        if let Some(Some(segment)) = self.slices.get(self.slice_of(hash)) {
+            segment.prefetch(serial, hash);
+        }
+    }
+
     /// The newest thisUpdate of what is served for a serial and of the slice it belongs to: no longer listed, it may have been
     /// served until that slice was signed.
     pub fn this_update(&self, serial: &Serial) -> Option<Timestamp> {
