@@ -1,26 +1,23 @@
 //! The binary against an EST server that misbehaves in every way it can: each misbehaviour costs one bounded attempt for one
-//! issuer, is named, and leaves the signer in use alone.
+//! issuer, is named by `explain`, and leaves the signer in use alone.
 
 mod common;
 
 use common::est_server::{AGENT, EstServer, Mode};
-use common::serving::{Serving, port, start};
+use common::fleet::ask;
+use common::serving::{self, SEEDED, Serving, operate, port, signer_of, start};
 use common::site::write_index;
 use common::{DAY, eventually, serial};
 use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
-use stillgood::signer::KeyKind;
-use stillgood::signer::slots::Slots;
 use stillgood::time::{Clock, SystemClock};
-use stillgood::x509::issue::{CertificateSpec, certification_request, name};
 
 /// A machine with two cores and much else to do.
 const LONG: Duration = Duration::from_secs(90);
 /// Within this time nobody is asked a second time.
 const QUIET: Duration = Duration::from_secs(3);
-const SEEDED: u64 = 7;
 
 struct Bench {
     directory: tempfile::TempDir,
@@ -71,28 +68,9 @@ impl Bench {
         start(self.path(), self.admin, |_| {})
     }
 
-    /// Puts a signer into the issuer's slot that was to be renewed days ago.
     fn seed(&self, label: &str) {
         let ca = self.est.ca(label);
-        let (slots, faults) = Slots::open(&self.path().join("state/signers")).unwrap();
-        assert!(faults.is_empty(), "{faults:?}");
-        let slot = slots.slot(label);
-        let order = slot.order("seeded");
-        let prepared = order
-            .prepare(KeyKind::EcdsaP256, |key| certification_request(&name(&[]), &key.spki_der(), &[], key))
-            .unwrap();
-        let now = SystemClock.now();
-        let spec = CertificateSpec::ocsp_signer(
-            &ca.certificate,
-            ca.certificate.subject_der().to_vec(),
-            prepared.spki_der,
-            serial(SEEDED),
-            now.minus(DAY / 2),
-            now.plus(DAY / 8),
-        );
-        order.keep_certificate(&spec.sign(&ca.key).unwrap(), &[]).unwrap();
-        slot.stage("seeded").unwrap();
-        slot.activate("seeded", now).unwrap();
+        serving::seed(self.path(), label, &ca.certificate, &ca.key);
     }
 
     /// The lines of the audit trail about an issuer.
@@ -104,16 +82,6 @@ impl Bench {
     fn told(&self, about: &str, words: &str) -> bool {
         self.trail(about).iter().any(|line| line.contains(words))
     }
-}
-
-/// The serial number of the signer that the responder uses.
-fn signer_of(serving: &Serving, issuer: &str) -> String {
-    let page = serving.admin("/status.json");
-    let json = page.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
-    let status: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
-    let reports = status["issuers"].as_array().cloned().unwrap_or_default();
-    let report = reports.iter().find(|r| r["id"] == issuer).cloned().unwrap_or_default();
-    report["signer"]["serial"].as_str().unwrap_or_default().to_owned()
 }
 
 fn metric(serving: &Serving, beginning: &str) -> Option<f64> {
@@ -181,12 +149,23 @@ fn every_misbehaviour_costs_one_bounded_attempt_is_named_and_leaves_the_signer_a
         !["", seeded.as_str()].contains(&signer_of(&serving, "good").as_str())
     });
     std::thread::sleep(QUIET);
-    for (label, (mode, ..)) in labels.iter().zip(&cases) {
+    for (label, (mode, _, words)) in labels.iter().zip(&cases) {
         assert_eq!(bench.est.asked(label), 1, "{mode:?}: one attempt\n{:#?}", bench.trail(label));
         assert_eq!(signer_of(&serving, label), seeded, "{mode:?}: the signer in use");
         assert!(!bench.told(label, "\"activated\""), "{mode:?}");
+        assert_eq!(ask(serving.endpoint, &bench.est.ca(label).certificate, 0), Ok(()), "{mode:?}: it is answered");
+        let explained = operate(bench.path(), &["explain", label]);
+        // Not only in the audit trail, whose last events stand below.
+        let explained = explained.split("What happened last").next().unwrap_or_default();
+        let words = if matches!(mode, Mode::Later(..)) { "and decides later" } else { *words };
+        assert!(explained.contains(words), "{mode:?}: {words:?} is not in\n{explained}");
     }
     assert_eq!(bench.est.asked("good"), 1);
+    let (signers, all) = (all.len(), 2 * all.len());
+    let covered = format!("issuers {signers} active; files: last pass");
+    let checked = operate(bench.path(), &["check"]);
+    assert!(checked.contains(&covered), "{covered}: {checked}");
+    assert!(checked.contains(&format!("{all} of {all} signers and credentials looked at")), "{checked}");
     eventually(LONG, "no connection is left", || bench.est.open() == 0);
     assert_eq!(metric(&serving, "stillgood_agent_abandoned_threads"), Some(0.0));
     assert!(serving.readyz().contains("ready"), "{}", serving.readyz());

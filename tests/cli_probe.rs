@@ -1,5 +1,8 @@
 //! `stillgood probe` and `stillgood inspect` through the binary, against `openssl ocsp` as responder and as client.
 
+#[path = "common/skip.rs"]
+mod skip;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -31,7 +34,7 @@ impl World {
     /// `None`, loudly, where there is no openssl.
     fn new(signer: &str) -> Option<Self> {
         if Command::new("openssl").arg("version").output().is_err() {
-            eprintln!("SKIPPED: openssl is not installed, so probe and inspect were not tried against it");
+            skip::skipped("probe and inspect", "no openssl on this machine");
             return None;
         }
         let directory = tempfile::tempdir().unwrap();

@@ -1,5 +1,8 @@
 //! What is issued here is accepted by `openssl`, and keys that `openssl` makes are loaded, in every format.
 
+#[path = "common/skip.rs"]
+mod skip;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use stillgood::ocsp::{Reason, Serial};
@@ -19,7 +22,7 @@ impl Shell {
     /// `None`, loudly, where there is no openssl.
     fn new(test: &str) -> Option<Self> {
         if Command::new("openssl").arg("version").output().is_err() {
-            eprintln!("SKIPPED: {test}: no openssl on this machine");
+            skip::skipped(test, "no openssl on this machine");
             return None;
         }
         Some(Shell { dir: tempfile::tempdir().unwrap() })

@@ -1,5 +1,8 @@
 //! Signatures that `openssl` makes: those of algorithms we know are verified, the others refused by name.
 
+#[path = "common/skip.rs"]
+mod skip;
+
 use std::process::Command;
 use stillgood::x509::{Certificate, VerifyError};
 
@@ -19,7 +22,7 @@ fn certificate(key: &str, signature: &str) -> Certificate {
 fn no_openssl(test: &str) -> bool {
     let absent = Command::new("openssl").arg("version").output().is_err();
     if absent {
-        eprintln!("SKIPPED: {test}: no openssl on this machine");
+        skip::skipped(test, "no openssl on this machine");
     }
     absent
 }

@@ -7,6 +7,7 @@ pub mod fleet;
 pub mod registry_server;
 pub mod serving;
 pub mod site;
+pub mod skip;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -1,14 +1,18 @@
 //! `stillgood serve` as a process, over files of a lab.
 
 use super::site::{Said, index_line, post, read, write_index, write_signer};
-use super::{Lab, eventually, long_serial, request};
+use super::{DAY, Lab, eventually, long_serial, request, serial};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, ChildStderr, Command, Stdio};
 use std::time::Duration;
 use stillgood::ocsp::HashAlgorithm;
-use stillgood::signer::KeyKind;
+use stillgood::signer::slots::Slots;
+use stillgood::signer::{KeyKind, SigningKey};
+use stillgood::time::{Clock, SystemClock};
+use stillgood::x509::Certificate;
+use stillgood::x509::issue::{CertificateSpec, certification_request, name};
 use stillgood::x509::pem::encode as pem;
 
 pub struct Serving {
@@ -132,6 +136,45 @@ impl Serving {
         let kill = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status();
         assert!(kill.unwrap().success());
     }
+}
+
+/// An operator's command to the process that runs on the configuration in `dir`; its output, each run of blanks as one.
+pub fn operate(dir: &Path, words: &[&str]) -> String {
+    let config = dir.join("stillgood.toml");
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_stillgood")).args(words).arg("--config").arg(config).output().unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The serial number of the signer that the responder uses for an issuer; empty where there is none.
+pub fn signer_of(serving: &Serving, issuer: &str) -> String {
+    let page = serving.admin("/status.json");
+    let json = page.split_once("\r\n\r\n").map(|(_, body)| body).unwrap_or_default();
+    let status: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
+    let reports = status["issuers"].as_array().cloned().unwrap_or_default();
+    let report = reports.iter().find(|r| r["id"] == issuer).cloned().unwrap_or_default();
+    report["signer"]["serial"].as_str().unwrap_or_default().to_owned()
+}
+
+/// The serial number of a signer put in place by [`seed`].
+pub const SEEDED: u64 = 7;
+
+/// Puts a signer of this CA into the issuer's slot that was to be renewed hours ago, and has hours left.
+pub fn seed(dir: &Path, issuer: &str, ca: &Certificate, ca_key: &SigningKey) {
+    let (slots, faults) = Slots::open(&dir.join("state/signers")).unwrap();
+    assert!(faults.is_empty(), "{faults:?}");
+    let slot = slots.slot(issuer);
+    let order = slot.order("seeded");
+    let prepared =
+        order.prepare(KeyKind::EcdsaP256, |key| certification_request(&name(&[]), &key.spki_der(), &[], key)).unwrap();
+    let now = SystemClock.now();
+    let (from, to) = (now.minus(DAY / 2), now.plus(DAY / 8));
+    let subject = ca.subject_der().to_vec();
+    let spec = CertificateSpec::ocsp_signer(ca, subject, prepared.spki_der, serial(SEEDED), from, to);
+    order.keep_certificate(&spec.sign(ca_key).unwrap(), &[]).unwrap();
+    slot.stage("seeded").unwrap();
+    slot.activate("seeded", now).unwrap();
 }
 
 /// A request for the `n`-th certificate of the index.
