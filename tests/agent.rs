@@ -6,8 +6,9 @@ mod agent_support;
 use agent_support::*;
 use std::collections::HashSet;
 use std::time::Duration;
-use stillgood::agent::CommandError;
+use stillgood::agent::{AgentView, CommandError};
 use stillgood::renewal::{Command, Hold, Ignored, Park, Pause, Reach};
+use stillgood::time::monotonic;
 
 const HOUR: Duration = Duration::from_secs(3_600);
 
@@ -77,10 +78,38 @@ fn an_answer_on_which_our_own_code_spins_or_panics_costs_its_issuer_only() {
     for name in ["ca-3", "ca-5", "ca-7"] {
         assert_eq!((bench.asked(name).len(), running.signer(name)), (1, None), "{name}");
     }
-    let now = stillgood::time::Clock::now(&*bench.clock);
-    assert!(!running.handle.view().is_overdue(now), "the agent goes on");
+    assert!(!running.handle.view().is_overdue(monotonic()), "the agent goes on");
     bench.set("ca-3", Mode::Issue);
     eventually("what spun ends, late and welcome", || running.signer("ca-3").is_some());
+}
+
+#[test]
+fn a_leap_of_the_clock_neither_raises_the_alarm_of_an_overdue_pass_nor_hides_one() {
+    let bench = Bench::new(&["one"]);
+    let running = bench.start();
+    eventually("it has a signer", || running.signer("one").is_some());
+    let overdue = Duration::from_secs(AgentView::OVERDUE_SECS + 1);
+    bench.clock.set(START.plus(3650 * DAY));
+    assert!(!running.handle.view().is_overdue(monotonic()), "years are a moment");
+    let passed = running.handle.view().passed;
+    eventually("and it goes on", || running.handle.view().passed > passed);
+
+    // Its thread hangs in what is told: whoever writes the trail does not come back.
+    let hung = bench.memory.0.lock().unwrap();
+    let unpark = Command::Unpark { reach: Reach::All };
+    running.wait(async {
+        let command = running.handle.command(unpark, "alice".into(), String::new());
+        assert!(tokio::time::timeout(Duration::from_secs(1), command).await.is_err(), "it hangs");
+    });
+    bench.clock.set(START.minus(DAY));
+    let passed = running.handle.view().passed;
+    std::thread::sleep(Duration::from_secs(AgentView::PASS_SECS + 1));
+    let view = running.handle.view();
+    assert_eq!(view.passed, passed, "no pass since");
+    assert!(!view.is_overdue(passed + overdue - Duration::from_secs(1)));
+    assert!(view.is_overdue(passed + overdue), "though the clock shows the day before");
+    drop(hung);
+    eventually("it goes on", || running.handle.view().passed > passed);
 }
 
 #[test]

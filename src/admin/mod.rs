@@ -18,7 +18,7 @@ use crate::audit::Trail;
 use crate::endpoint::{self, Pulse, Stats};
 use crate::registry::{Generation, Held, Looks};
 use crate::responder::Responder;
-use crate::time::{Clock, Timestamp};
+use crate::time::{Clock, Timestamp, monotonic};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::sync::Arc;
 use std::time::Duration;
@@ -162,7 +162,7 @@ impl State {
         let mut missing = Vec::from_iter(self.not_alive());
         match self.responder.last_pass() {
             None => missing.push("the files have not been read yet".to_owned()),
-            Some(at) if now.since(at) > PASS_OVERDUE => {
+            Some(at) if self.responder.since_last_pass() > PASS_OVERDUE => {
                 missing.push(format!("the last complete look at the files was at {at}: the pass is overdue"));
             }
             Some(_) => {}
@@ -171,7 +171,7 @@ impl State {
             let view = agent.view();
             if agent.is_gone() {
                 missing.push("the renewal agent has died; the log says why, and it is started anew".to_owned());
-            } else if view.is_overdue(now) {
+            } else if view.is_overdue(monotonic()) {
                 missing.push(format!("the last pass of the renewal agent was at {}: it is overdue", view.last_pass));
             } else if let unseen @ 1.. = view.coverage.unseen() {
                 missing.push(format!("{unseen} of {} signers have not been looked at", view.coverage.known));

@@ -10,6 +10,7 @@ use super::watch::{open_order, sweep};
 use super::work::panic_text;
 use crate::audit::{About, What};
 use crate::renewal::{Core, Event, NodeId, Record};
+use crate::time::monotonic;
 use arc_swap::ArcSwap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -66,6 +67,7 @@ impl Agent {
             view: ArcSwap::from_pointee(AgentView {
                 started: now,
                 last_pass: now,
+                passed: monotonic(),
                 coverage: Coverage::default(),
                 requests: Vec::new(),
                 credentials: Vec::new(),

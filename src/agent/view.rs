@@ -8,14 +8,19 @@ use crate::renewal::{Cause, EndpointId, IssuerSpec, RegistryView};
 use crate::time::Timestamp;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Instant;
 
 /// The agent at the end of its last pass.
 #[derive(Clone, Debug, Serialize)]
 pub struct AgentView {
     /// When the agent was started.
     pub started: Timestamp,
-    /// When it last completed a pass; it makes one every few seconds. When this is long ago, it hangs or is dead.
+    /// When it last completed a pass, by the time of day; it makes one every few seconds.
     pub last_pass: Timestamp,
+    /// The same moment by [`time::monotonic`](crate::time::monotonic), which no leap of the time of day moves and which stands
+    /// still while the machine sleeps. When this is long ago, the agent hangs or is dead.
+    #[serde(skip)]
+    pub passed: Instant,
     /// How much of what there is it could look at in that pass.
     pub coverage: Coverage,
     /// Requests since the start.
@@ -34,9 +39,9 @@ impl AgentView {
     /// A pass that is older than this is overdue: the longest that a slow disk may hold it up.
     pub const OVERDUE_SECS: u64 = 60;
 
-    /// Whether the last pass is longer ago than it should be.
-    pub fn is_overdue(&self, now: Timestamp) -> bool {
-        now.since(self.last_pass).as_secs() > Self::OVERDUE_SECS
+    /// Whether the last pass is longer ago than it should be; `now` is a reading of [`time::monotonic`](crate::time::monotonic).
+    pub fn is_overdue(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.passed).as_secs() > Self::OVERDUE_SECS
     }
 }
 

@@ -195,6 +195,7 @@ impl Driver {
         AgentView {
             started: self.started,
             last_pass: now,
+            passed: monotonic(),
             coverage: self.coverage(),
             requests: tallies
                 .map(|((endpoint, cause, result), count)| Tally {

@@ -42,7 +42,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use trial::Bench;
 
 /// How often files are looked at. A revocation is to be served within two seconds of its appearance in a file: half a second
@@ -103,7 +103,9 @@ pub(crate) struct Inner {
     looking: Mutex<()>,
     reports: ArcSwap<Vec<IssuerReport>>,
     benches: ArcSwap<HashMap<String, Bench>>,
-    last_pass: ArcSwap<Option<Timestamp>>,
+    started: Instant,
+    /// By the time of day and by the monotonic clock.
+    last_pass: ArcSwap<Option<(Timestamp, Instant)>>,
     unsettled: AtomicU32,
     signed_before: AtomicU64,
     stop: Mutex<bool>,
@@ -136,6 +138,7 @@ impl Responder {
             looking: Mutex::default(),
             reports: ArcSwap::default(),
             benches: ArcSwap::default(),
+            started: monotonic(),
             last_pass: ArcSwap::default(),
             unsettled: AtomicU32::new(0),
             signed_before: AtomicU64::new(0),
@@ -226,7 +229,14 @@ impl Responder {
 
     /// When all files were last looked at; `None` before the first time.
     pub fn last_pass(&self) -> Option<Timestamp> {
-        **self.running.inner.last_pass.load()
+        self.running.inner.last_pass.load().map(|(at, _)| at)
+    }
+
+    /// How long ago that was, whatever the time of day did meanwhile; since the start, before the first time.
+    pub fn since_last_pass(&self) -> Duration {
+        let inner = &self.running.inner;
+        let from = inner.last_pass.load().map_or(inner.started, |(_, at)| at);
+        monotonic().saturating_duration_since(from)
     }
 }
 
@@ -301,7 +311,7 @@ impl Inner {
         let has_signed = self.signed_before.swap(signed, Ordering::Relaxed) != signed;
         self.settle(looked.has_read || has_signed);
         self.publish_reports(&self.issuers());
-        self.last_pass.store(Arc::new(Some(now)));
+        self.last_pass.store(Arc::new(Some((now, monotonic()))));
         looked.was_held_up
     }
 

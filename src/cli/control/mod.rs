@@ -23,6 +23,7 @@ use crate::time::{Clock, Timestamp};
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Events beside an explanation: what happened last.
 const RECENT: usize = 5;
@@ -39,7 +40,7 @@ pub(super) enum AgentError {
 /// The renewal agent, as far as operators are concerned.
 pub(super) trait Renewals: Send + Sync + 'static {
     fn snapshot(&self) -> Arc<Snapshot>;
-    fn report(&self, now: Timestamp) -> AgentReport;
+    fn report(&self) -> AgentReport;
     /// Our own client certificates that cannot be used now, by CA service, with the reason.
     fn credential_faults(&self) -> Vec<(String, String)>;
     fn plan(&self) -> impl Future<Output = Result<Plan, AgentError>> + Send;
@@ -82,6 +83,8 @@ pub(super) struct Served {
     pub(super) presign: PresignStats,
     /// When all files were last looked at.
     pub(super) last_pass: Option<Timestamp>,
+    /// How long that is ago, or the start if there was none, whatever the time of day did meanwhile.
+    pub(super) since_last_pass: Duration,
     /// Why the agent does not run, where it is wanted and does not.
     pub(super) agent_fault: Option<String>,
     /// How clients are turned away.
@@ -138,7 +141,7 @@ impl<A: Renewals, R: Registries> Desk<A, R> {
             registry.fresh = snapshot.evidence_is_fresh;
         }
         let oldest = reports.iter().filter_map(|r| Some((r.oldest_this_update?, r.id.clone()))).min();
-        let mut report = agent.as_ref().map(|agent| agent.report(now));
+        let mut report = agent.as_ref().map(|agent| agent.report());
         if report.is_none() {
             report = served.agent_fault.clone().map(AgentReport::not_running);
         }
@@ -153,10 +156,7 @@ impl<A: Renewals, R: Registries> Desk<A, R> {
             attention: false,
             socket: self.socket.clone(),
             agent: report,
-            files: FilesReport {
-                last_pass: served.last_pass,
-                overdue: now.since(served.last_pass.unwrap_or(self.started)) > PASS_OVERDUE,
-            },
+            files: FilesReport { last_pass: served.last_pass, overdue: served.since_last_pass > PASS_OVERDUE },
             registry,
             pauses: snapshot.iter().flat_map(|s| &s.pauses).map(convert::pause).collect(),
             endpoints: snapshot.iter().flat_map(|s| &s.endpoints).map(convert::endpoint).collect(),

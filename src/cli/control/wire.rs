@@ -10,7 +10,7 @@ use crate::registry::{self, Document, Guard, Impact, MAX_LEN, RecordRules, would
 use crate::renewal::{self, Explanation, Plan, RegistryView, SlotId, Snapshot};
 use crate::responder::Responder;
 use crate::signer::files::MAX_CERTIFICATE_FILE_LEN;
-use crate::time::{Clock, Timestamp};
+use crate::time::{Clock, Timestamp, monotonic};
 use arc_swap::ArcSwap;
 use std::fs::File;
 use std::io::{self, Read};
@@ -47,6 +47,7 @@ pub(in crate::cli) fn open(parts: Parts) -> Result<ControlHandle, SocketError> {
             reports: responder.reports(),
             presign: responder.presign_stats(),
             last_pass: responder.last_pass(),
+            since_last_pass: responder.since_last_pass(),
             agent_fault: page.as_ref().and_then(|page| page.agent_fault()),
             worries: page.as_ref().map(|page| page.worries()).unwrap_or_default(),
             missing: page.map(|page| page.not_ready()).unwrap_or_default(),
@@ -76,12 +77,12 @@ impl Renewals for agent::Handle {
         agent::Handle::snapshot(self)
     }
 
-    fn report(&self, now: Timestamp) -> AgentReport {
+    fn report(&self) -> AgentReport {
         let view = self.view();
         let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         AgentReport {
             last_pass: Some(view.last_pass),
-            overdue: self.is_gone() || view.is_overdue(now),
+            overdue: self.is_gone() || view.is_overdue(monotonic()),
             known: count(view.coverage.known),
             checked: count(view.coverage.checked),
             unreadable: view.coverage.unreadable.clone(),

@@ -48,8 +48,8 @@ impl Renewals for Hall {
         Arc::new(self.core.lock().unwrap().snapshot(self.clock.now()))
     }
 
-    fn report(&self, now: Timestamp) -> AgentReport {
-        let last_pass = Some(now.minus(Duration::from_secs(2)));
+    fn report(&self) -> AgentReport {
+        let last_pass = Some(self.clock.now().minus(Duration::from_secs(2)));
         let set = self.agent.lock().unwrap().clone();
         AgentReport { last_pass, known: 6, checked: 6, ..set }
     }
@@ -298,6 +298,7 @@ impl Site {
             reports: Arc::new(ids.into_iter().map(|id| report(id, 60)).collect()),
             presign: PresignStats { signed: 14_400, backlog: 0, missing: 0, slices: 12, failures: 0 },
             last_pass: Some(at(NOW - 1)),
+            since_last_pass: Duration::from_secs(1),
             agent_fault: None,
             worries: vec![],
             missing: vec![],

@@ -127,7 +127,10 @@ fn cases() -> BTreeMap<&'static str, (Case, &'static str)> {
         "StillgoodPassOverdue",
         || {
             let site = Site::calm();
-            site.change(|served| served.last_pass = Some(at(NOW - 61)));
+            site.change(|served| {
+                served.last_pass = Some(at(NOW - 61));
+                served.since_last_pass = Duration::from_secs(61);
+            });
             site
         },
         "have not been looked at since 2026-11-21T13:58:59Z",
