@@ -1,6 +1,7 @@
-//! `check`: reads everything a configuration names, contacts nobody, changes nothing.
+//! `check`: reads everything a configuration names, contacts nobody but the service that runs on it, changes nothing.
 
 mod report;
+mod service;
 
 use super::{print, print_error};
 use crate::config::{Config, Fault};
@@ -12,8 +13,9 @@ use std::process::ExitCode;
 /// Reads everything and tells what is wrong.
 ///
 /// Reads the configuration, the registry, the issuer certificates, the signers (each passes the check it must pass before
-/// it signs, test signature included) and the status sources. Contacts nobody and changes nothing, so it may be run
-/// beside a serving process and before a deployment. Every fault is printed as file:line:column: what, and what to do.
+/// it signs, test signature included) and the status sources. Changes nothing and contacts nobody, except that a service that runs
+/// on this configuration is asked, over its socket and for 5 seconds at most, how much it watches. So it may be run beside a serving
+/// process and before a deployment. Every fault is printed as file:line:column: what, and what to do.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -26,7 +28,7 @@ pub(super) struct Args {
     /// The configuration file
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// For machines: one JSON object with ok, faults, warnings and issuers
+    /// For machines: one JSON object with ok, faults, warnings, issuers and service
     #[arg(long)]
     json: bool,
     /// Print the configuration as it takes effect, defaults included, and stop
@@ -43,7 +45,9 @@ pub(super) fn run(args: &Args) -> ExitCode {
         print(&config.effective_toml());
         return ExitCode::SUCCESS;
     }
-    finish(args, &Report::of(&config, SystemClock.now()))
+    let mut report = Report::of(&config, SystemClock.now());
+    report.ask(&config);
+    finish(args, &report)
 }
 
 fn finish(args: &Args, report: &Report) -> ExitCode {
@@ -56,7 +60,7 @@ fn finish(args: &Args, report: &Report) -> ExitCode {
         let lines = |faults: &[Fault], kind: &str| faults.iter().map(|f| format!("{kind}: {f}\n")).collect::<String>();
         print_error(&lines(&report.faults, "error"));
         print_error(&lines(&report.warnings, "warning"));
-        print(&report.summary(&args.config));
+        print(&report.summary(&args.config, SystemClock.now()));
     }
     if report.faults.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

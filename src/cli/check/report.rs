@@ -1,5 +1,6 @@
 //! What `check` found.
 
+use super::service::Service;
 use crate::cli::show::relative;
 use crate::cli::sync;
 use crate::config::{Config, Fault, HumanDuration, Protocol, RegistrySource};
@@ -30,6 +31,8 @@ pub(super) struct Report {
     pub(super) issuers: Vec<IssuerReport>,
     /// Ids that are retired.
     pub(super) retired: Vec<String>,
+    /// What a service that runs on this configuration says; nothing where the configuration cannot be used.
+    pub(super) service: Option<Service>,
 }
 
 /// One issuer that would be served.
@@ -60,14 +63,21 @@ impl Report {
         report
     }
 
+    /// Asks a service that runs on this configuration how much it watches.
+    pub(super) fn ask(&mut self, config: &Config) {
+        self.service = Some(Service::ask(config, &mut self.faults, &mut self.warnings));
+        self.ok = self.faults.is_empty();
+    }
+
     /// The last lines for people.
-    pub(super) fn summary(&self, config: &Path) -> String {
+    pub(super) fn summary(&self, config: &Path, now: Timestamp) -> String {
         let mut out = String::new();
         // Writing to a String cannot fail.
         for issuer in &self.issuers {
             let IssuerReport { id, state, profile, subject, signer, .. } = issuer;
             let _ = writeln!(out, "{id}: {state}, {profile}, {subject}; signer {signer}{}", issuer.counts());
         }
+        out.extend(self.service.iter().map(|service| service.line(now)));
         let count = |n: usize, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
         let _ = writeln!(
             out,

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_millis(300);
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Trouble {
+pub(in crate::cli) enum Trouble {
     /// What was typed cannot be used.
     #[error("{0}")]
     Usage(String),
@@ -33,7 +33,7 @@ pub(super) enum Trouble {
 }
 
 /// Asks the service at `socket` once; a busy one a few times.
-pub(super) fn ask<T: DeserializeOwned>(socket: &Path, call: &Call) -> Result<T, Trouble> {
+pub(in crate::cli) fn ask<T: DeserializeOwned>(socket: &Path, call: &Call) -> Result<T, Trouble> {
     let mut tries = 0;
     loop {
         tries += 1;

@@ -17,6 +17,8 @@ pub(super) use plan::{Args as PlanArgs, run as plan};
 pub(super) use resign::{Args as ResignArgs, run as resign};
 pub(super) use status::{Args as StatusArgs, run as status};
 
+pub(in crate::cli) use self::client::ask;
+
 use self::client::Trouble;
 use super::paper::{Paper, Tone};
 use crate::admin::control::{Call, Next, RefusalKind, Target, shell_word};
