@@ -33,6 +33,18 @@ fn a_new_issuer_gets_a_signer_and_it_is_renewed_within_its_window() {
     bench.advance(5 * DAY, &running);
     eventually("the former key is destroyed", || running.slots.slot("one").previous().is_none());
     eventually("that is told", || bench.memory.told("\"destroyed\""));
+    // Every event about a certificate names it.
+    let second = running.signer("one").unwrap();
+    let named = |what: &str, serial: &str| {
+        let is_of = |line: &String| {
+            line.contains(&format!("\"what\":\"{what}\"")) && line.contains(&format!("\"serial\":\"{serial}\""))
+        };
+        bench.memory.lines().iter().any(is_of)
+    };
+    for what in ["answer", "verified", "staged", "activated"] {
+        assert!(named(what, first.as_deref().unwrap()) && named(what, &second), "{what}: {:#?}", bench.memory.lines());
+    }
+    assert!(named("destroyed", first.as_deref().unwrap()) && !named("destroyed", &second));
     let requests = running.handle.view().requests.clone();
     let causes: Vec<_> = requests.iter().map(|t| (t.cause.name(), t.result, t.count)).collect();
     assert_eq!(causes, [("scheduled", "issued", 1), ("new-issuer", "issued", 1)]);
@@ -384,4 +396,54 @@ fn an_issuer_that_left_the_registry_is_not_asked_for_even_before_the_agent_is_to
     eventually("it has looked", || running.handle.snapshot().generation == Some(2));
     std::thread::sleep(Duration::from_millis(300));
     assert_eq!((bench.asked(next).len(), running.signer(next)), (1, first));
+}
+
+#[test]
+fn the_keys_of_an_issuer_that_is_retired_are_destroyed_after_a_week_in_which_the_registry_may_have_been_wrong() {
+    let bench = Bench::new(&["one", "two"]);
+    let mut running = bench.start();
+    eventually("both have signers", || ["one", "two"].iter().all(|n| running.signer(n).is_some()));
+    let first = running.signer("one");
+    let gone_since = |running: &Running| running.slots.slot("one").gone_since();
+    let mut number = 1;
+    let mut says = |running: &Running, retired: &[&str], active: &[&str], after: Duration| {
+        number += 1;
+        bench.current.0.lock().unwrap().generation = generation_without(number, retired, active, &bench.lab.ca, "");
+        bench.advance(after, running);
+    };
+    says(&running, &["one"], &["two"], HOUR);
+    eventually("that is noted", || gone_since(&running) == Some(START.plus(HOUR)));
+    // A slip, put right in time.
+    bench.advance(6 * DAY, &running);
+    says(&running, &[], &["one", "two"], HOUR);
+    eventually("that too", || gone_since(&running).is_none());
+    assert_eq!(running.signer("one"), first);
+
+    says(&running, &["one"], &["two"], HOUR);
+    eventually("it is noted again", || gone_since(&running).is_some());
+    running.stop();
+    let mut running = bench.start();
+    bench.advance(7 * DAY - HOUR, &running);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(running.signer("one"), first, "not before the time is over");
+    // The time is over, and nobody knows what the registry says by now: it was read hours ago.
+    bench.clock.set(bench.current.0.lock().unwrap().synced_at.plus(6 * HOUR));
+    std::thread::sleep(Duration::from_secs(AgentView::PASS_SECS + 1));
+    assert_eq!(running.signer("one"), first, "only while the registry is fresh");
+    bench.advance(HOUR, &running);
+    eventually("it is destroyed", || running.signer("one").is_none());
+    let keys = || {
+        let names = std::fs::read_dir(bench.path().join("signers/one")).unwrap();
+        names.map(|n| n.unwrap().file_name().into_string().unwrap()).collect::<Vec<_>>()
+    };
+    eventually("with its files", || keys() == ["slot.json"]);
+    let told = format!("\"serial\":\"{}\",\"outcome\":\"done\"", first.unwrap());
+    let is_told =
+        |line: &String| line.contains("\"destroyed\"") && line.contains(&told) && line.contains("generation 4");
+    eventually("that is told", || bench.memory.lines().iter().any(is_told));
+    assert!(running.signer("two").is_some());
+
+    says(&running, &[], &["one", "two"], HOUR);
+    eventually("it is back, and has another", || running.signer("one").is_some());
+    running.stop();
 }

@@ -48,6 +48,8 @@ pub(super) enum Report {
     Secret { endpoint: EndpointId, stamp: Option<Stamp> },
     /// An order is over and its files are gone.
     Cleaned,
+    /// The signers of an issuer that is gone are destroyed; the name of their slot.
+    Emptied(String),
 }
 
 /// A request on the wire.
@@ -97,6 +99,7 @@ pub(super) struct Driver {
     /// When the work beside the core's was last done.
     pub housekept: Option<Instant>,
     pub retired: Timestamp,
+    pub retiring: super::retire::Retiring,
 }
 
 impl Driver {
@@ -139,6 +142,7 @@ impl Driver {
             is_dirty: true,
             housekept: None,
             retired: now,
+            retiring: BTreeMap::new(),
             parts,
         };
         (driver, inbox)
@@ -265,6 +269,7 @@ impl Driver {
             Report::Credential { endpoint, seen } => self.credential_seen(endpoint, seen),
             Report::Secret { endpoint, stamp } => self.secret_seen(endpoint, stamp),
             Report::Cleaned => {}
+            Report::Emptied(slot) => self.emptied(&slot),
         }
     }
 
@@ -305,7 +310,7 @@ impl Driver {
 
     /// Tells the core of the signer in use. One that may not sign for this issuer (any more), because the CA has another key or
     /// the profile forbids it, is none.
-    fn tell_signer(&mut self, slot: SlotId) {
+    pub(super) fn tell_signer(&mut self, slot: SlotId) {
         let SlotId::Signer(id) = &slot else { return };
         self.told.insert(slot.clone());
         let (Some(current), Some(issuer)) = (self.parts.slots.slot(id.as_str()).current(), self.issuers.get(id)) else {

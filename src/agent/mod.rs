@@ -9,6 +9,7 @@
 //! * Keys, requests and certificates of orders are in [`signer::slots`](crate::signer::slots); a signer passes the self-check and
 //!   a [`Trial`] before it is staged.
 //! * Our own client certificates are renewed by the same machine, first; files that an operator replaces are noticed.
+//! * The signers of an issuer that the registry has called retired, or not named, for a week are destroyed with their keys.
 //! * [`Handle::view`] says when the agent last completed a pass and what it could not look at.
 
 mod driver;
@@ -17,6 +18,7 @@ mod handle;
 mod ledger;
 mod order;
 mod parts;
+mod retire;
 mod settings;
 mod steps;
 mod tell;

@@ -223,6 +223,11 @@ impl Job {
         })
     }
 
+    /// The serial number of the certificate that came, as long as it can be read.
+    pub(super) fn serial(&self) -> Option<String> {
+        self.files().certificate().ok().flatten().map(|certificate| certificate.serial().to_string())
+    }
+
     /// In place as the next one. Our own credential has no such place.
     pub(super) fn stage(&self) -> Result<(), Failure> {
         match &self.target {

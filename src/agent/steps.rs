@@ -3,9 +3,9 @@
 use super::driver::{Driver, Report, Wire};
 use super::order::{Answer, Job};
 use super::parts::Look;
-use super::tell::{Teller, outcome_of, result_of};
+use super::tell::{Teller, about, outcome_of, result_of};
 use super::work::WorkFault;
-use crate::audit::{Outcome, What};
+use crate::audit::{AuditEvent, Outcome, What};
 use crate::renewal::{Action, Event, Failure, Kind, OrderId, Record, Request, Scope, SlotId, Step};
 use crate::signer::slots::SlotError;
 use std::time::Duration;
@@ -176,7 +176,14 @@ impl Driver {
         let trial = self.parts.trial.clone();
         tokio::spawn(async move {
             let now = teller.now();
-            let done = workers.compute("verify", VERIFY, move || job.verify(&*trial, now)).await;
+            let (read, mut serial) = oneshot::channel();
+            let work = move || {
+                // First, so that one on which the rest hangs or panics is named. Nobody may be waiting any more.
+                let _ = read.send(job.serial());
+                job.verify(&*trial, now)
+            };
+            let done = workers.compute("verify", VERIFY, work).await;
+            let serial = serial.try_recv().ok().flatten();
             let verdict = match done {
                 Ok(verdict) => verdict,
                 Err(fault @ WorkFault::NoThread { .. }) => Err(failure_of_work(&fault, Scope::Local, Kind::Transient)),
@@ -186,11 +193,11 @@ impl Driver {
             let event = match verdict {
                 Ok(Ok(life)) => {
                     let text = format!("serial {}, valid from {} to {}", life.serial, life.not_before, life.not_after);
-                    teller.step(What::Verified, &slot, order, Some(Outcome::Done), &text);
+                    teller.step(What::Verified, &slot, order, serial, (Outcome::Done, &text));
                     Event::Verified { slot, order, life }
                 }
                 Ok(Err(text)) => {
-                    teller.step(What::Verified, &slot, order, Some(Outcome::Refused), &text);
+                    teller.step(What::Verified, &slot, order, serial, (Outcome::Refused, &text));
                     Event::Rejected { slot, order, text }
                 }
                 Err(failure) => Event::Failed { slot, order, step: Step::Verify, failure },
@@ -203,10 +210,10 @@ impl Driver {
         let Some(job) = self.needed(&slot, order, Step::Stage) else { return };
         let (workers, reports, teller) = (self.workers.clone(), self.reports.clone(), self.teller.clone());
         tokio::spawn(async move {
-            let done = workers.compute("stage", SWAP, move || job.stage()).await;
+            let done = workers.compute("stage", SWAP, move || job.stage().map(|()| job.serial())).await;
             let event = match flat(done, Scope::Local, Kind::Transient) {
-                Ok(()) => {
-                    teller.step(What::Staged, &slot, order, Some(Outcome::Done), "");
+                Ok(serial) => {
+                    teller.step(What::Staged, &slot, order, serial, (Outcome::Done, ""));
                     Event::Staged { slot, order }
                 }
                 Err(failure) => Event::Failed { slot, order, step: Step::Stage, failure },
@@ -224,15 +231,15 @@ impl Driver {
         let (workers, reports, teller) = (self.workers.clone(), self.reports.clone(), self.teller.clone());
         tokio::spawn(async move {
             let now = teller.now();
-            let done = workers.compute("activate", SWAP, move || job.activate(now)).await;
+            let done = workers.compute("activate", SWAP, move || job.activate(now).map(|()| job.serial())).await;
             let event = match flat(done, Scope::Local, Kind::Transient) {
-                Ok(()) => {
-                    tracing::info!(%order, "{slot}: the new certificate is in use");
-                    teller.step(What::Activated, &slot, order, Some(Outcome::Done), "");
+                Ok(serial) => {
+                    tracing::info!(%order, serial, "{slot}: the new certificate is in use");
+                    teller.step(What::Activated, &slot, order, serial, (Outcome::Done, ""));
                     Event::Activated { slot, order }
                 }
                 Err(failure) => {
-                    teller.step(What::Activated, &slot, order, Some(Outcome::Failed), &failure.text);
+                    teller.step(What::Activated, &slot, order, None, (Outcome::Failed, &failure.text));
                     Event::Failed { slot, order, step: Step::Activate, failure }
                 }
             };
@@ -241,7 +248,8 @@ impl Driver {
     }
 
     fn cancel(&mut self, slot: SlotId, order: OrderId, reason: &str) {
-        self.teller.step(What::Cancelled, &slot, order, None, reason);
+        let event = self.teller.event(What::Cancelled, about(&slot));
+        self.teller.saw(&AuditEvent { order: Some(order.to_string()), ..event.saying(reason) });
         self.destroy(slot, order);
     }
 
@@ -302,13 +310,17 @@ async fn end(wire: Option<Wire>) {
 fn told(teller: &Teller, request: &Request, answer: Answer) -> Option<(Event, Option<&'static str>)> {
     let (slot, order, attempt) = (request.slot.clone(), request.order, request.attempt);
     let was_sent = !matches!(answer, Answer::Present(_));
+    let mut came = None;
     let (event, result, outcome, text) = match answer {
         Answer::Dropped => return None,
         Answer::Issued(serial) => {
-            (Event::Issued { slot, order }, "issued", Outcome::Done, format!("certificate {serial}"))
+            let text = format!("certificate {serial}");
+            came = Some(serial);
+            (Event::Issued { slot, order }, "issued", Outcome::Done, text)
         }
         Answer::Present(serial) => {
             let text = format!("certificate {serial} had come before: nothing was sent");
+            came = Some(serial);
             (Event::Issued { slot, order }, "issued", Outcome::Done, text)
         }
         Answer::Later { retry_after, text } => {
@@ -323,7 +335,7 @@ fn told(teller: &Teller, request: &Request, answer: Answer) -> Option<(Event, Op
         Outcome::Done | Outcome::Later => tracing::info!(%order, attempt, "{}: {result} {text}", request.slot),
         _ => tracing::warn!(%order, attempt, "{}: {result}: {text}", request.slot),
     }
-    teller.request(What::Answer, request, Some(outcome), &text);
+    teller.answer(request, came, outcome, &text);
     Some((event, was_sent.then_some(result)))
 }
 

@@ -29,23 +29,41 @@ impl Teller {
         self.witness.saw(event);
     }
 
-    /// Of a step of an order.
-    pub(super) fn step(&self, what: What, slot: &SlotId, order: OrderId, outcome: Option<Outcome>, text: &str) {
-        let event = AuditEvent { order: Some(order.to_string()), outcome, ..self.event(what, about(slot)) };
+    /// Of a step of an order, and of the certificate with this serial number, where there is one.
+    pub(super) fn step(
+        &self,
+        what: What,
+        slot: &SlotId,
+        order: OrderId,
+        serial: Option<String>,
+        ended: (Outcome, &str),
+    ) {
+        let (outcome, text) = ended;
+        let of_slot = self.event(what, about(slot));
+        let event = AuditEvent { order: Some(order.to_string()), serial, outcome: Some(outcome), ..of_slot };
         self.saw(&event.saying(text));
     }
 
-    /// Of a request that leaves, or of what became of it.
+    /// Of a request.
     pub(super) fn request(&self, what: What, request: &Request, outcome: Option<Outcome>, text: &str) {
-        let event = AuditEvent {
+        self.saw(&self.of_request(what, request, outcome).saying(text));
+    }
+
+    /// What became of a request: the serial number of the certificate, if one came.
+    pub(super) fn answer(&self, request: &Request, serial: Option<String>, outcome: Outcome, text: &str) {
+        let event = AuditEvent { serial, ..self.of_request(What::Answer, request, Some(outcome)) };
+        self.saw(&event.saying(text));
+    }
+
+    fn of_request(&self, what: What, request: &Request, outcome: Option<Outcome>) -> AuditEvent {
+        AuditEvent {
             endpoint: Some(request.endpoint.to_string()),
             order: Some(request.order.to_string()),
             cause: Some(request.cause.name().to_owned()),
             attempt: Some(request.attempt),
             outcome,
             ..self.event(what, about(&request.slot))
-        };
-        self.saw(&event.saying(text));
+        }
     }
 
     /// Something worth knowing.

@@ -1,16 +1,14 @@
-//! What the agent looks at by itself, pass by pass: our own certificates, former signers, what is long gone.
+//! What the agent looks at by itself, pass by pass: our own certificates, what is long gone.
 
 use super::driver::{Driver, PUBLISH, Report};
 use super::parts::Service;
-use super::tell::{Teller, about};
 use super::verify::life_of;
 use super::view::{AgentView, Coverage, CredentialView, Tally};
-use crate::audit::{AuditEvent, Outcome, What};
 use crate::enrolment::ClientCredential;
 use crate::https::Stamp;
 use crate::registry::IssuerId;
 use crate::renewal::{EndpointId, Event, OrderId, Phase, SignerLife, SlotId};
-use crate::signer::slots::{Slot, Slots};
+use crate::signer::slots::Slots;
 use crate::time::{Timestamp, monotonic};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -55,7 +53,7 @@ impl Driver {
         self.look_at_credentials();
         if now < self.retired || now.since(self.retired) >= RETIRE {
             self.retired = now;
-            self.retire_previous(now);
+            self.retire(now);
         }
     }
 
@@ -128,25 +126,6 @@ impl Driver {
         // What cannot be read says nothing of what is in use.
         if seen.life.is_some() && before.and_then(|b| b.life) != seen.life {
             self.tell(Event::Signer { slot: SlotId::Credential(endpoint), life: seen.life });
-        }
-    }
-
-    fn retire_previous(&mut self, now: Timestamp) {
-        for name in self.parts.slots.names() {
-            let slot = self.parts.slots.slot(&name);
-            if slot.previous_until().is_some_and(|until| until <= now) {
-                let (workers, teller) = (self.workers.clone(), self.teller.clone());
-                tokio::spawn(async move {
-                    let place = slot.clone();
-                    let done = workers.compute("retire", READ, move || place.retire_previous(now)).await;
-                    match done {
-                        Ok(Ok(Some(order))) => destroyed(&teller, &slot, &order),
-                        Ok(Ok(None)) => {}
-                        Ok(Err(error)) => tracing::error!("{name}: the former signer is not destroyed: {error}"),
-                        Err(fault) => tracing::error!("{name}: the former signer is not destroyed: {fault}"),
-                    }
-                });
-            }
         }
     }
 
@@ -259,13 +238,6 @@ fn look_at(credential: &ClientCredential) -> Seen {
         }
         Err(error) => Seen { life: None, fault: Some(error.to_string()) },
     }
-}
-
-fn destroyed(teller: &Teller, slot: &Slot, order: &str) {
-    tracing::info!(order, "{}: the key of the former signer is destroyed", slot.name());
-    let Ok(issuer) = IssuerId::new(slot.name()) else { return };
-    let event = teller.event(What::Destroyed, about(&SlotId::Signer(issuer)));
-    teller.saw(&AuditEvent { order: Some(order.to_owned()), outcome: Some(Outcome::Done), ..event });
 }
 
 /// Destroys orders on disk that nobody knows: they were given up by a process that died before it could do so itself.

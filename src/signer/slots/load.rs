@@ -71,7 +71,9 @@ impl Loading<'_> {
         let held = previous.as_ref().and_then(|p| {
             self.place(&p.order, "the signer before the current one", "nothing stands in for the current one")
         });
-        let mut view = View { next, previous_until: previous.map(|p| p.until), previous: held, ..View::default() };
+        let gone = state.pointer.gone;
+        let mut view =
+            View { next, previous_until: previous.map(|p| p.until), previous: held, gone, ..View::default() };
         if let Some(order) = current {
             let so = if view.previous.is_some() { "the one before it signs on" } else { "a new one is needed" };
             view.current = self.place(&order, "the current signer", so);

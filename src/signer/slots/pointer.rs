@@ -19,6 +19,9 @@ pub(super) struct Pointer {
     /// Orders that have lost their place and are being destroyed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) leaving: Vec<String>,
+    /// Since when the registry has been saying that there is no such issuer any more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) gone: Option<Timestamp>,
 }
 
 /// The signer before this one.

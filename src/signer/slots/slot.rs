@@ -60,6 +60,7 @@ pub(super) struct View {
     pub(super) next: Option<Arc<Installed>>,
     pub(super) previous: Option<Arc<Installed>>,
     pub(super) previous_until: Option<Timestamp>,
+    pub(super) gone: Option<Timestamp>,
 }
 
 impl Slot {
@@ -86,6 +87,11 @@ impl Slot {
     /// Until when [`Slot::previous`] is kept.
     pub fn previous_until(&self) -> Option<Timestamp> {
         self.0.view.load().previous_until
+    }
+
+    /// Since when its issuer has been gone from the registry, as [`Slot::set_gone`] noted.
+    pub fn gone_since(&self) -> Option<Timestamp> {
+        self.0.view.load().gone
     }
 
     /// Grows whenever [`Slot::current`] changes; 0 while there has been none.
@@ -154,7 +160,7 @@ impl Slot {
             None => return Err(SlotError::NotStaged(id.to_owned())),
         };
         let previous = view.current.as_ref().map(|c| Previous { order: c.order.clone(), until: previous_until });
-        let pointer = Pointer { current: Some(id.to_owned()), next: None, previous, leaving: Vec::new() };
+        let pointer = Pointer { current: Some(id.to_owned()), previous, ..Pointer::default() };
         self.0.commit(&mut state, pointer)?;
         self.0.view.store(Arc::new(View {
             version: view.version + 1,
@@ -162,6 +168,7 @@ impl Slot {
             next: None,
             previous: view.current.clone(),
             previous_until: view.current.as_ref().map(|_| previous_until),
+            gone: None,
         }));
         self.0.destroy_leaving(&mut state);
         Ok(())
@@ -186,6 +193,49 @@ impl Slot {
         self.0.view.store(Arc::new(View { previous: None, previous_until: None, ..(*view).clone() }));
         self.0.destroy_leaving(&mut state);
         Ok(Some(order))
+    }
+
+    /// Notes since when its issuer is gone, or that it is not, across restarts. A slot without any order notes nothing.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn set_gone(&self, since: Option<Timestamp>) -> Result<(), SlotError> {
+        let mut state = self.0.open_state()?;
+        if state.pointer.gone == since || (!state.is_ready && since.is_some()) {
+            return Ok(());
+        }
+        let pointer = Pointer { gone: since, ..state.pointer.clone() };
+        self.0.commit(&mut state, pointer)?;
+        let view = self.0.view.load_full();
+        self.0.view.store(Arc::new(View { gone: since, ..(*view).clone() }));
+        self.0.destroy_leaving(&mut state);
+        Ok(())
+    }
+
+    /// Destroys what signed, signs and would sign: keys are written over and removed. Gives their orders. Open orders stay.
+    ///
+    /// # Errors
+    /// If it cannot be written; nothing signs any more all the same once [`Slot::current`] is none, and the rest is done when this is
+    /// called again, or at the next start.
+    pub fn empty(&self) -> Result<Vec<String>, SlotError> {
+        let mut state = self.0.open_state()?;
+        let orders: Vec<String> = state.pointer.all().map(str::to_owned).collect();
+        if state.pointer.places().next().is_some() {
+            let gone = state.pointer.gone;
+            self.0.commit(&mut state, Pointer { gone, ..Pointer::default() })?;
+            let version = self.version() + 1;
+            self.0.view.store(Arc::new(View { version, gone, ..View::default() }));
+        }
+        for order in &orders {
+            self.0.destroy(order)?;
+        }
+        state.pointer.leaving.clear();
+        Ok(orders)
+    }
+
+    /// Whether there is anything that [`Slot::empty`] would destroy, be it readable or not.
+    pub fn is_filled(&self) -> bool {
+        self.0.state().pointer.all().next().is_some()
     }
 
     /// Destroys an order that has not become current: its key is written over and removed. An order that is not there is no

@@ -86,6 +86,40 @@ fn an_order_becomes_next_current_and_previous_and_is_destroyed_in_its_time() {
 }
 
 #[test]
+fn that_its_issuer_is_gone_is_remembered_until_it_is_back_and_then_all_that_has_a_place_is_destroyed() {
+    let dir = tempfile::tempdir().unwrap();
+    let slot = open(dir.path()).slot("ca");
+    slot.set_gone(Some(END)).unwrap();
+    assert!(files(dir.path()).is_empty() && !slot.is_filled(), "nothing to remember it for");
+    for (order, n) in [("a", 1), ("b", 2)] {
+        complete(&slot, order, n);
+        slot.stage(order).unwrap();
+        slot.activate(order, END).unwrap();
+    }
+    complete(&slot, "c", 3);
+    slot.stage("c").unwrap();
+    slot.order("d").prepare(KeyKind::Ed25519, request).unwrap();
+    slot.set_gone(Some(END)).unwrap();
+    let again = open(dir.path()).slot("ca");
+    assert_eq!((again.gone_since(), places(&again)), (Some(END), at("b", "c", "a")));
+    again.set_gone(None).unwrap();
+    assert_eq!(open(dir.path()).slot("ca").gone_since(), None);
+    again.set_gone(Some(END)).unwrap();
+    let before = again.version();
+    let mut destroyed = again.empty().unwrap();
+    destroyed.sort();
+    assert_eq!((destroyed, places(&again)), (vec!["a".into(), "b".into(), "c".into()], at("", "", "")));
+    assert!(again.version() > before, "whoever uses it takes notice");
+    assert_eq!(files(&dir.path().join("ca")), ["d.csr", "d.key", "slot.json"], "the CA may know of d");
+    assert_eq!(again.empty().unwrap(), Vec::<String>::new());
+    // It is back, and has a signer again.
+    complete(&again, "e", 4);
+    again.stage("e").unwrap();
+    again.activate("e", END).unwrap();
+    assert_eq!((places(&again), again.gone_since()), (at("e", "", ""), None));
+}
+
+#[test]
 fn keys_and_directories_are_the_owners_only() {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().join("signers");

@@ -15,6 +15,10 @@ enum Step {
     Activate(String),
     Retire,
     Cancel(String),
+    /// Its issuer is gone.
+    Gone,
+    /// And has been for long enough.
+    Empty,
 }
 
 /// The agent of one slot, and what it knows to be true.
@@ -82,6 +86,14 @@ impl Agent {
             Step::Cancel(order) => {
                 self.doomed.insert(order.clone());
                 self.slot.cancel(order)?;
+            }
+            Step::Gone => self.slot.set_gone(Some(END))?,
+            Step::Empty => {
+                let places = [self.slot.current(), self.slot.next(), self.slot.previous()];
+                self.doomed.extend(places.into_iter().flatten().map(|i| i.order.clone()));
+                self.next = self.next.take().or(self.current.take());
+                self.slot.empty()?;
+                self.next = None;
             }
         }
         Ok(())
@@ -167,6 +179,27 @@ fn a_crash_at_any_operation_leaves_the_old_signer_or_the_new_one_and_each_order_
         for seed in 0..2 {
             run(Trouble::Death(at), seed);
         }
+    }
+}
+
+#[test]
+fn a_crash_while_the_signers_of_an_issuer_that_is_gone_are_destroyed_leaves_all_of_them_or_none() {
+    let run = |trouble, seed| {
+        let mut agent = Agent::new(trouble, seed);
+        for step in script().iter().filter(|step| !matches!(step, Step::Retire)).chain(&[Step::Gone, Step::Empty]) {
+            agent.step(step);
+        }
+        assert_eq!(agent.slot.gone_since(), Some(END));
+        assert!(!agent.slot.is_filled() && agent.slot.current().is_none() && agent.slot.previous().is_none());
+        assert_eq!(agent.slot.open_orders().unwrap(), ["o6"], "the CA may know of it");
+        let operations = agent.disk.operations();
+        agent.finish();
+        operations
+    };
+    let operations = run(Trouble::None, 0);
+    for at in 100..operations {
+        run(Trouble::Death(at), 0);
+        run(Trouble::Errors(at, 4), 0);
     }
 }
 
