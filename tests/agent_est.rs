@@ -12,6 +12,7 @@ use std::collections::HashSet;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
+use stillgood::signer::KeyKind;
 use stillgood::time::{Clock, SystemClock};
 
 /// A machine with two cores and much else to do.
@@ -176,7 +177,8 @@ fn our_own_certificate_is_renewed_first_and_the_signers_are_ordered_by_the_new_o
     let labels = ["one".to_owned()];
     let bench = Bench::new(&labels, &format!("client_profile = \"{AGENT}\"\n"));
     let now = SystemClock.now();
-    let old = bench.est.write_agent(now.minus(25 * DAY), now.plus(3 * DAY)).serial().to_string();
+    let old = bench.est.write_agent_of(KeyKind::Rsa2048, now.minus(25 * DAY), now.plus(3 * DAY));
+    let (old, kind) = (old.serial().to_string(), old.key_kind().clone());
     let serving = bench.start();
     let seeded = serial(SEEDED).to_string();
     eventually(LONG, "the signer is renewed", || !["", seeded.as_str()].contains(&signer_of(&serving, "one").as_str()));
@@ -188,6 +190,8 @@ fn our_own_certificate_is_renewed_first_and_the_signers_are_ordered_by_the_new_o
     let first = log.first().unwrap();
     assert_eq!((first.label.as_str(), first.operation.as_str()), (AGENT, "simplereenroll"), "item zero comes first");
     assert_eq!(first.client, old);
+    let new = stillgood::signer::files::load_certificate(&bench.path().join("agent.pem")).unwrap();
+    assert_eq!(*new.key_kind(), kind, "what the CA has accepted before");
     // Its files are gone from the orders: the key lies where the connection reads it, and nowhere else.
     let orders = bench.path().join("state/credentials/one");
     eventually(LONG, "the order's files are destroyed", || {

@@ -104,11 +104,7 @@ impl Job {
                 let current = credential
                     .certificate()
                     .map_err(|e| Failure::new(Scope::OwnCredential, Kind::Transient, &e.to_string()))?;
-                let kind = match current.key_kind() {
-                    PublicKeyKind::P384 => KeyKind::EcdsaP384,
-                    PublicKeyKind::Ed25519 => KeyKind::Ed25519,
-                    _ => KeyKind::EcdsaP256,
-                };
+                let kind = kind_like(current.key_kind());
                 self.files().prepare(kind, |key| reenrolment_request(&current, &key.spki_der(), key))
             }
         };
@@ -277,6 +273,19 @@ impl Job {
     }
 }
 
+/// The kind of key that takes the place of one of ours: the same, which the CA has accepted before. An RSA key gets the next of the
+/// sizes that are made; what cannot be made (P-521) becomes P-256.
+fn kind_like(current: &PublicKeyKind) -> KeyKind {
+    match current {
+        PublicKeyKind::Rsa { bits: 0..=2048, .. } => KeyKind::Rsa2048,
+        PublicKeyKind::Rsa { bits: 2049..=3072, .. } => KeyKind::Rsa3072,
+        PublicKeyKind::Rsa { .. } => KeyKind::Rsa4096,
+        PublicKeyKind::P384 => KeyKind::EcdsaP384,
+        PublicKeyKind::Ed25519 => KeyKind::Ed25519,
+        PublicKeyKind::P256 | PublicKeyKind::P521 | PublicKeyKind::Other(_) => KeyKind::EcdsaP256,
+    }
+}
+
 /// The certificates beside ours that can be read.
 fn chain_of(ours: &Certificate, came: &[Vec<u8>]) -> Vec<Vec<u8>> {
     let others = came.iter().filter(|der| der.as_slice() != ours.der() && Certificate::from_der(der).is_ok());
@@ -334,6 +343,23 @@ fn translated(failure: &enrolment::Failure) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_credential_of_ours_keeps_its_kind_of_key() {
+        let rsa = |bits| kind_like(&PublicKeyKind::Rsa { bits, pss_only: false });
+        assert_eq!([1024, 2048, 3072, 4096, 8192].map(rsa), {
+            use KeyKind::*;
+            [Rsa2048, Rsa2048, Rsa3072, Rsa4096, Rsa4096]
+        });
+        for (kind, made) in [
+            (PublicKeyKind::P256, KeyKind::EcdsaP256),
+            (PublicKeyKind::P384, KeyKind::EcdsaP384),
+            (PublicKeyKind::P521, KeyKind::EcdsaP256),
+            (PublicKeyKind::Ed25519, KeyKind::Ed25519),
+        ] {
+            assert_eq!(kind_like(&kind), made);
+        }
+    }
 
     #[test]
     fn only_what_concerns_every_slot_is_this_machines_trouble() {

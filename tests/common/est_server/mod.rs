@@ -231,7 +231,12 @@ impl EstServer {
 
     /// Writes a client certificate of this validity, over the one that is there.
     pub fn write_agent(&self, not_before: Timestamp, not_after: Timestamp) -> Certificate {
-        let (key, pkcs8) = SigningKey::generate(KeyKind::EcdsaP256).unwrap();
+        self.write_agent_of(KeyKind::EcdsaP256, not_before, not_after)
+    }
+
+    /// The same, with this kind of key.
+    pub fn write_agent_of(&self, kind: KeyKind, not_before: Timestamp, not_after: Timestamp) -> Certificate {
+        let (key, pkcs8) = SigningKey::generate(kind).unwrap();
         let certificate = self.shared.client_ca.client(key.spki_der(), self.shared.serial(), not_before, not_after);
         let (certificate_file, key_file) = self.agent_files();
         let _ = std::fs::remove_file(&key_file);
