@@ -3,6 +3,7 @@
 mod before;
 
 use super::document::Document;
+use super::files::Files;
 use super::memory::{HeldNote, Memory, Synced, Vault};
 use super::{Generation, Guard, Impact, Issuer, IssuerId, RecordRules, State};
 use crate::config::{Fault, Faults};
@@ -90,6 +91,7 @@ pub struct Follower {
     rules: RecordRules,
     guard: Guard,
     vault: Vault,
+    files: Files,
     memory: Memory,
     current: Option<InUse>,
     held: Option<Waiting>,
@@ -143,6 +145,7 @@ impl Follower {
             rules,
             guard,
             vault,
+            files: Files::default(),
             memory,
             current: None,
             held: None,
@@ -215,7 +218,8 @@ impl Follower {
         self.look_again()
     }
 
-    /// Takes a document, holds it or refuses it. Blocks for as long as reading the certificates takes. If it is `quick`,
+    /// Takes a document, holds it or refuses it. Blocks for as long as reading the certificates takes: a file system that hangs for
+    /// 5 s at most, each further one for 1 s; the records whose certificates lie there cannot be used then. If it is `quick`,
     /// a document that is the same as before is not looked at any further: neither time stamps nor lengths tell every change
     /// of a certificate's file, so that they are read otherwise each time.
     pub fn consider(&mut self, document: &[u8], quick: bool, now: Timestamp) -> Result<Change, Faults> {

@@ -18,6 +18,7 @@
 //!   before: an issuer is a key, not a name, and that one was given up on purpose.
 
 mod document;
+mod files;
 mod follower;
 mod impact;
 mod memory;

@@ -1,7 +1,7 @@
 //! What follows from the generations before.
 
 use super::super::document::Document;
-use super::super::memory::{MAX_TOMBSTONES, Memory, read_bounded};
+use super::super::memory::{MAX_TOMBSTONES, Memory};
 use super::super::{Generation, Issuer, IssuerId, KeyDigest, State, Tombstone, TombstoneCause};
 use super::Follower;
 use crate::config::Fault;
@@ -13,20 +13,22 @@ use std::sync::Arc;
 
 impl Follower {
     /// Reads the certificates; also the digest of all that was read.
-    pub(super) fn resolve(&self, document: Document, bytes: &[u8]) -> (Generation, [u8; 32]) {
+    pub(super) fn resolve(&mut self, document: Document, bytes: &[u8]) -> (Generation, [u8; 32]) {
+        let Follower { files, memory, .. } = self;
+        files.begin();
         let mut context = Context::new(&SHA256);
         context.update(bytes);
         let mut read = |path: &Path| {
-            let read = read_bounded(path, Certificate::MAX_LEN * 2);
+            let read = files.read(path, Certificate::MAX_LEN * 2);
             // Content and failure are kept apart, and so are neighbours.
             let seen = read.as_ref().map_or_else(|e| digest(&SHA256, e.to_string().as_bytes()), |b| digest(&SHA256, b));
             context.update(&[u8::from(read.is_ok())]);
             context.update(seen.as_ref());
             read
         };
-        let retired = self.memory.tombstones.iter().filter(|t| t.cause == TombstoneCause::Retired);
+        let retired = memory.tombstones.iter().filter(|t| t.cause == TombstoneCause::Retired);
         let retired: HashMap<KeyDigest, &Tombstone> = retired.filter_map(|t| Some((t.key?, t))).collect();
-        let known: HashSet<&IssuerId> = self.memory.known.iter().collect();
+        let known: HashSet<&IssuerId> = memory.known.iter().collect();
         let generation = document.resolve_after(&mut read, &|id, key| {
             let gone = retired.get(&key).filter(|gone| gone.id != *id && !known.contains(id))?;
             Some(format!(

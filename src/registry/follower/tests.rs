@@ -1,4 +1,5 @@
 mod buried;
+mod hangs;
 
 use super::*;
 use crate::registry::TombstoneCause;
