@@ -1,5 +1,8 @@
 //! Two hundred issuers of one CA service, of which twenty fail in every way: the others do not notice, and the service sees
 //! no more than was configured.
+//!
+//! Two minutes with short backoffs: what is parked is asked once, and the rate and the places on the wire hold. That it is at most once
+//! a day, and that the limits of a plain configuration hold, is shown over two months by tests/agent_fleet_days.rs.
 
 mod common;
 

@@ -141,7 +141,7 @@ impl<A: Renewals, R: Registries> Desk<A, R> {
             registry.fresh = snapshot.evidence_is_fresh;
         }
         let oldest = reports.iter().filter_map(|r| Some((r.oldest_this_update?, r.id.clone()))).min();
-        let mut report = agent.as_ref().map(|agent| agent.report());
+        let mut report = agent.as_ref().map(Renewals::report);
         if report.is_none() {
             report = served.agent_fault.clone().map(AgentReport::not_running);
         }
