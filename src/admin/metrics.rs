@@ -117,6 +117,14 @@ fn issuers(state: &State, e: &mut Exposition) {
         }
     }
     let mut family = e.family(
+        "stillgood_held_back",
+        Kind::Gauge,
+        "Revocations that could not be signed: the answers from before them are not given.",
+    );
+    for r in reports.iter() {
+        family.sample("", &[("issuer", &r.id)], r.held_back);
+    }
+    let mut family = e.family(
         "stillgood_issuer_fault",
         Kind::Gauge,
         "1 if the signer, the sources, the signing or the answers of an issuer are in trouble.",

@@ -2,11 +2,11 @@
 
 use super::issuer::{ActiveSigner, Issuer, IssuerSettings};
 use super::queue::Queue;
-use super::table::{Difference, Table};
+use super::table::Table;
 use super::urgent::{Urgency, Urgent};
 use super::warm;
-use crate::ocsp::{CertStatus, HashAlgorithm, Serial};
-use crate::store::{Keys, Part, RefusedFile, Segment, SegmentDir, Wave};
+use crate::ocsp::{HashAlgorithm, Serial};
+use crate::store::{Part, RefusedFile, Segment, SegmentDir, Wave};
 use crate::time::{Clock, Timestamp};
 use crate::x509::Certificate;
 use std::collections::HashMap;
@@ -18,8 +18,6 @@ use std::time::Duration;
 
 /// Changes signed together in one overlay segment: at most a few tens of milliseconds of work.
 pub(super) const CHANGES_PER_SEGMENT: usize = 1024;
-/// A slice of which more than this share changed is signed anew as a whole, beside what must go out at once.
-const RESIGN_SHARE: usize = 4;
 /// How long the segments of an issuer that has been taken out are kept, should it come back.
 const KEEP_LEFT_BEHIND: Duration = Duration::from_secs(30 * 86_400);
 /// One of so many threads stays when everything has been signed once.
@@ -91,6 +89,8 @@ pub(super) struct Shared {
     pub(super) stopping: AtomicBool,
     /// Segments cannot be written; told once, until one can.
     pub(super) disk_fault: AtomicBool,
+    /// Held by whoever changes what is held back.
+    pub(super) holding: Mutex<()>,
 }
 
 #[derive(Default)]
@@ -127,6 +127,7 @@ impl Presigner {
             busy: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             disk_fault: AtomicBool::new(false),
+            holding: Mutex::default(),
         });
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let workers = if settings.workers == 0 { cores } else { settings.workers };
@@ -418,65 +419,15 @@ impl Shared {
             changed = changed.max(difference.changed.len());
             self.enqueue(issuer, *algorithm, table, difference);
         }
+        // Whoever fails after this looks at this table.
+        let has_failed = self.lock().issuers.get(issuer.slot().id()).is_some_and(|held| held.fault.is_some());
+        if view.signer.is_none() || has_failed {
+            self.hold_back(issuer);
+        } else {
+            self.reconsider(issuer);
+        }
         self.wake.notify_all();
         changed
-    }
-
-    /// The lock is given back in between: there may be very many.
-    pub(super) fn push_urgent(
-        &self,
-        issuer: &Arc<Issuer>,
-        algorithm: HashAlgorithm,
-        serials: impl Iterator<Item = Serial>,
-        urgency: Urgency,
-    ) {
-        let mut serials = serials.peekable();
-        let group = (issuer.slot().id().clone(), algorithm);
-        while serials.peek().is_some() {
-            let mut state = self.lock();
-            if !state.issuers.get(&group.0).is_some_and(|held| Arc::ptr_eq(&held.issuer, issuer)) {
-                return; // it has been let go
-            }
-            serials.by_ref().take(CHANGES_PER_SEGMENT).for_each(|serial| state.urgent.push(&group, serial, urgency));
-        }
-    }
-
-    pub(super) fn enqueue(
-        &self,
-        issuer: &Arc<Issuer>,
-        algorithm: HashAlgorithm,
-        table: &Table,
-        difference: Difference,
-    ) {
-        let Difference { changed, stale_slices } = difference;
-        let slice_of = |serial: &Serial| Part::slice_of(crate::store::hash(serial), table.bits());
-        let mut per_slice = vec![0_usize; 1 << table.bits()];
-        for (serial, _) in &changed {
-            if let Some(n) = per_slice.get_mut(slice_of(serial)) {
-                *n += 1;
-            }
-        }
-        let as_a_whole = |index: usize| {
-            let n = per_slice.get(index).copied().unwrap_or(0);
-            n * RESIGN_SHARE > table.slice(index).map_or(0, Keys::len)
-        };
-        let is_revoked = |status: &CertStatus| matches!(status, CertStatus::Revoked { .. });
-        let (mut revoked, mut others): (Vec<_>, Vec<_>) =
-            changed.into_iter().partition(|(_, status)| is_revoked(status));
-        // A few go out at once even so; of very many, each is signed once and not twice.
-        for some in [&mut revoked, &mut others] {
-            if some.len() > CHANGES_PER_SEGMENT {
-                some.retain(|(serial, _)| !as_a_whole(slice_of(serial)));
-            }
-        }
-        for (some, urgency) in [(revoked, Urgency::Revoked), (others, Urgency::Changed)] {
-            self.push_urgent(issuer, algorithm, some.iter().map(|(serial, _)| *serial), urgency);
-        }
-        let mut state = self.lock();
-        let whole = (0..per_slice.len()).filter(|index| as_a_whole(*index));
-        for index in whole.chain(stale_slices) {
-            state.queue.set_due(slice_key(issuer, algorithm, table.bits(), index), Timestamp::MIN);
-        }
     }
 }
 

@@ -5,6 +5,8 @@ mod decide;
 mod demand;
 mod early;
 mod engine;
+mod enqueue;
+mod hold_back;
 mod issuer;
 mod queue;
 pub mod schedule;

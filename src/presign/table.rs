@@ -257,6 +257,23 @@ impl Table {
         difference
     }
 
+    /// Serials that a wave answers with something else than revoked, though they are revoked here or nothing may be said of them.
+    pub fn wrongly_good(&self, wave: &Wave) -> Vec<Serial> {
+        let revoked = |(serial, status)| matches!(status, CertStatus::Revoked { .. }).then_some(serial);
+        let changed = self.difference(wave).changed.into_iter().filter_map(revoked);
+        changed.chain(self.withheld.iter().copied()).filter(|serial| self.is_wrongly_good(wave, serial)).collect()
+    }
+
+    /// Whether a wave answers so for a serial.
+    pub fn is_wrongly_good(&self, wave: &Wave, serial: &Serial) -> bool {
+        let is_served = wave.status(serial).is_some_and(|served| !matches!(served, CertStatus::Revoked { .. }));
+        is_served
+            && match self.status(serial) {
+                Some(status) => matches!(status, CertStatus::Revoked { .. }),
+                None => self.withheld.binary_search(serial).is_ok(),
+            }
+    }
+
     /// Compares what a slice has brought into a wave with what the table says by now.
     pub fn difference_after(&self, wave: &Wave, segment: &Segment) -> Difference {
         let mut difference = Difference::default();

@@ -310,6 +310,7 @@ impl Shared {
             Some(wave) => live.with_wave(algorithm, Some(Arc::new(wave.with(segment.clone())))),
             None => live.clone(),
         });
+        self.released_by(issuer, &segment);
         let live = issuer.slot().live();
         let after = live.wave(algorithm)?;
         let mut state = self.lock();
@@ -377,6 +378,8 @@ impl Shared {
         {
             tracing::warn!(issuer = issuer.id(), fault = text, "cannot sign; what is held is served until it runs out");
             held.fault = Some(text);
+            drop(state);
+            self.hold_back(issuer);
         }
     }
 }

@@ -438,6 +438,7 @@ impl Managed {
             sources: known.sources,
             status_fault: overdue.or(known.status_fault).or(known.scope_gap),
             signing_fault: presigner.fault(&self.spec.id),
+            held_back: live.held_back.len(),
             answer_fault: known.answer.and_then(|answer| answer.fault),
             refused_segments: self.refused_segments.clone(),
             entries: table.map_or(0, |table| table.len()),

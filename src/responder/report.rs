@@ -25,6 +25,8 @@ pub struct IssuerReport {
     pub status_fault: Option<String>,
     /// Why the last signing failed, if it did.
     pub signing_fault: Option<String>,
+    /// Revocations that could not be signed: what was signed before them is not given any more, but `tryLater`.
+    pub held_back: usize,
     /// Why an answer that was read back from what is served does not verify, if it does not.
     pub answer_fault: Option<String>,
     /// Segment files of an earlier process that were refused, each with its reason.
@@ -88,7 +90,12 @@ impl IssuerReport {
         }
         let why = self.signer_fault.as_deref().unwrap_or("there is no signer");
         let until = self.runs_out.map(|at| format!("; what is held is served until {at}")).unwrap_or_default();
-        Some(format!("nothing can be signed: {why}{until}"))
+        let but = match self.held_back {
+            0 => String::new(),
+            1 => "; 1 revocation that cannot be signed is answered tryLater".into(),
+            n => format!("; {n} revocations that cannot be signed are answered tryLater"),
+        };
+        Some(format!("nothing can be signed: {why}{until}{but}"))
     }
 
     /// Whether it can answer for everything it knows and go on doing so; if not, why.

@@ -41,6 +41,9 @@ pub struct Live {
     /// Serials of which nothing may be said because their record is damaged; sorted. Those not held ready are left to on-demand
     /// signing, which tells them from those that were not issued.
     pub withheld: Arc<[Serial]>,
+    /// Serials that lie ready as something else than revoked, though the sources say revoked, or cannot be read about them, and
+    /// signing that has failed; sorted. They are left to on-demand signing, which says what the sources say or `tryLater`.
+    pub held_back: Arc<[Serial]>,
     waves: [Option<Arc<Wave>>; 4],
 }
 
@@ -238,6 +241,14 @@ impl Live {
         next
     }
 
+    /// Whether this must not be said of a serial although it lies ready. Without any that is held back it costs one comparison.
+    #[inline]
+    fn holds_back(&self, serial: &Serial, status: CertStatus) -> bool {
+        !self.held_back.is_empty()
+            && !matches!(status, CertStatus::Revoked { .. })
+            && self.held_back.binary_search(serial).is_ok()
+    }
+
     fn ready(&self, id: &CertId<'_>, h: u64, now: Timestamp, out: &mut Vec<u8>) -> Lookup {
         let miss = if self.policy.signs_misses { Lookup::OnDemand } else { Lookup::NotHere };
         let Some(wave) = id.hash.and_then(|algorithm| self.wave(algorithm)) else { return Lookup::OnDemand };
@@ -246,6 +257,9 @@ impl Live {
             let is_certain = wave.covers(h) && self.withheld.binary_search(&id.serial).is_err();
             return if is_certain { miss } else { Lookup::OnDemand };
         };
+        if self.holds_back(&id.serial, hit.status) {
+            return Lookup::OnDemand;
+        }
         let (this_update, next_update, _) = segment.dates();
         // Not past its time, nor before it: a clock that was set back makes answers that no client would take.
         if now >= next_update || now < this_update {

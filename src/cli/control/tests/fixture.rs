@@ -255,6 +255,7 @@ fn report(id: &str, days: i64) -> IssuerReport {
         }],
         status_fault: None,
         signing_fault: None,
+        held_back: 0,
         answer_fault: None,
         refused_segments: vec![],
         entries: 1_200,
