@@ -7,7 +7,7 @@ use common::{DAY, Lab, eventually, long_serial, request, revoked};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
-use stillgood::ocsp::{CertStatus, ErrorStatus, HashAlgorithm, Profile, SignatureAlgorithm};
+use stillgood::ocsp::{CertStatus, ErrorStatus, HashAlgorithm, Profile, SignatureAlgorithm, Unissued};
 use stillgood::presign::{
     ActiveSigner, Demand, DemandSettings, Issuer, IssuerSettings, Outcome, PresignSettings, Presigner, SignedAnswer,
     Table, Unlisted, View,
@@ -315,4 +315,74 @@ fn before_the_first_look_at_its_files_as_many_wait_for_an_issuer_as_the_queue_ha
     let early = b.start_asking(8, None);
     b.issuer.mark_looked_at();
     assert_eq!(run(early), LATER, "the look brought nothing");
+}
+
+/// What is said of each certificate of a request, or the error.
+fn statuses(outcome: &Outcome) -> Result<Vec<&'static str>, ErrorStatus> {
+    let answer = match outcome {
+        Outcome::Shared(answer) => answer.response.clone(),
+        Outcome::Once(response) => response.clone(),
+        Outcome::Refused(status) => return Err(*status),
+        Outcome::Busy => panic!("busy"),
+    };
+    let responses = basic(&answer).tbs_response_data.responses;
+    let status = |single: &x509_ocsp::SingleResponse| match single.cert_status {
+        x509_ocsp::CertStatus::Good(_) => "good",
+        x509_ocsp::CertStatus::Revoked(_) => "revoked",
+        x509_ocsp::CertStatus::Unknown(_) => "unknown",
+    };
+    Ok(responses.iter().map(status).collect())
+}
+
+impl Bench {
+    fn ask_all(&self, serials: &[u64]) -> Result<Vec<&'static str>, ErrorStatus> {
+        let serials: Vec<_> = serials.iter().map(|n| long_serial(*n)).collect();
+        statuses(&run(self.demand.answer(request(&self.lab.hashes(SHA1), &serials, None).into())))
+    }
+}
+
+fn set_index(issuer: &Issuer, serials: &[u64], unlisted: Unlisted) {
+    let entries: Vec<_> = serials.iter().map(|n| (long_serial(*n), CertStatus::Good)).collect();
+    let table = Arc::new(Table::build(&entries, 0, unlisted).unwrap());
+    issuer.update(|view| View { table: Some(table.clone()), ..view.clone() });
+}
+
+#[test]
+fn several_certificates_that_were_not_issued_are_answered_as_each_would_be_alone() {
+    for (unissued, said) in [
+        (Unissued::Unknown, Ok("unknown")),
+        (Unissued::Good, Ok("good")),
+        (Unissued::Revoked, Ok("revoked")),
+        (Unissued::Unauthorized, Err(ErrorStatus::Unauthorized)),
+    ] {
+        let settings = IssuerSettings { profile: Profile::Rfc6960, unissued, ..IssuerSettings::default() };
+        let b = bench_of(Lab::new("Unissued"), settings, budget(100));
+        set_index(&b.issuer, &[5], Unlisted::NotIssued);
+        let each = |n| said.map(|said| vec![said; n]);
+        assert_eq!(b.ask_all(&[10]), each(1));
+        assert_eq!(b.ask_all(&[10, 11]), each(2));
+        assert_eq!(b.ask_all(&[10, 10]), each(2), "twice the same");
+        assert_eq!(b.ask_all(&[10, 5, 11]), Ok(vec![said.unwrap_or("unknown"), "good", said.unwrap_or("unknown")]));
+    }
+}
+
+#[test]
+fn of_two_records_one_that_cannot_tell_is_not_outvoted_by_one_that_does_not_know() {
+    for unissued in [Unissued::Unauthorized, Unissued::Unknown, Unissued::Good] {
+        let settings = IssuerSettings { profile: Profile::Rfc6960, unissued, ..IssuerSettings::default() };
+        let b = bench_of(Lab::new("Two"), settings.clone(), budget(100));
+        let other = b.lab.issuer("other", settings);
+        other.update(|view| View { signer: Some(b.lab.active_signer()), ..view.clone() });
+        // The first cannot rely on its lists for what they do not name; the second was issued nothing but this one.
+        set_index(&b.issuer, &[1], Unlisted::Nothing);
+        set_index(&other, &[5], Unlisted::NotIssued);
+        for order in [[&b.issuer, &other], [&other, &b.issuer]] {
+            b.store.set_routes(Routes::new(order.map(|issuer| issuer.slot().clone()).into()));
+            b.demand.set_issuers(order.map(Arc::clone));
+            assert_eq!(b.ask_all(&[10]), Err(ErrorStatus::TryLater));
+            assert_eq!(b.ask_all(&[10, 11]), Err(ErrorStatus::TryLater));
+            assert_eq!(b.ask_all(&[1, 10]), Err(ErrorStatus::TryLater), "{unissued:?}");
+            assert_eq!(b.ask_all(&[5, 1]), Ok(vec!["good", "good"]));
+        }
+    }
 }

@@ -36,8 +36,8 @@ impl Decision {
 /// Decides for every certificate of a request, in its order.
 ///
 /// One delegated signer speaks for one CA key (RFC 6960 §4.2.2.2), so certificates of another CA in the same request make it
-/// `unauthorized` as a whole; different CertID hashes of one CA do not. Of several certificates, those without a record are `unknown` where the profile would have
-/// refused them alone, as long as at least one has a record: the others' answers are not withheld for them.
+/// `unauthorized` as a whole; different CertID hashes of one CA do not. Of several certificates, those of which nothing
+/// would have been said alone are `unknown`, as long as something is said of one: the others' answers are not withheld for them.
 pub(super) fn decide(
     request: &Request<'_>,
     routes: &Routes,
@@ -50,53 +50,58 @@ pub(super) fn decide(
             |slot: &Arc<IssuerSlot>| issuers.get(slot.id()).filter(|issuer| Arc::ptr_eq(issuer.slot(), slot)).cloned();
         routes.candidates(id).filter_map(of).collect()
     };
-    // Where two records name the same CA, the first one that knows the serial speaks.
     let first = candidates(&request.first);
-    let mut refusal = ErrorStatus::Unauthorized;
-    let mut spokesman: Option<(Arc<Issuer>, Decision)> = None;
-    for issuer in &first {
-        match decide_one(issuer, &request.first, now) {
-            Ok(decision) if decision.known => {
-                spokesman = Some((issuer.clone(), decision));
-                break;
-            }
-            Ok(decision) => {
-                spokesman.get_or_insert((issuer.clone(), decision));
-            }
-            Err(ErrorStatus::TryLater) => refusal = ErrorStatus::TryLater,
-            Err(_) => {}
-        }
-    }
+    let of_first = decide_among(&first, &request.first, now);
     if request.count == 1 {
-        return spokesman.map(|(issuer, decision)| (issuer, vec![decision])).ok_or(refusal);
+        return of_first.map(|(issuer, decision)| (issuer.clone(), vec![decision]));
     }
-    let speaker = match (&spokesman, first.first()) {
-        (Some((issuer, _)), _) => issuer.clone(),
-        (None, Some(issuer)) => issuer.clone(),
-        (None, None) => return Err(ErrorStatus::Unauthorized),
+    let speaker = match (&of_first, first.first()) {
+        (Ok((issuer, _)), _) => (*issuer).clone(),
+        (Err(_), Some(issuer)) => issuer.clone(),
+        (Err(_), None) => return Err(ErrorStatus::Unauthorized),
     };
     let mut decisions = Vec::with_capacity(request.count);
+    let mut is_answered = false;
     for id in request.cert_ids() {
         let same_key = |issuer: &Arc<Issuer>| issuer.certificate().spki_der() == speaker.certificate().spki_der();
         let own: Vec<_> = candidates(&id).into_iter().filter(same_key).collect();
         if own.is_empty() {
             return Err(ErrorStatus::Unauthorized);
         }
-        let mut best = Err(ErrorStatus::Unauthorized);
-        for issuer in &own {
-            best = decide_one(issuer, &id, now);
-            if matches!(best, Ok(decision) if decision.known) {
-                break;
+        decisions.push(match decide_among(&own, &id, now) {
+            Ok((_, decision)) => {
+                is_answered = true;
+                decision
             }
-        }
-        decisions.push(match best {
             Err(ErrorStatus::Unauthorized) => {
                 Decision { status: CertStatus::Unknown, extended_revoke: false, known: false }
             }
-            other => other?,
+            Err(other) => return Err(other),
         });
     }
-    if decisions.iter().any(|decision| decision.known) { Ok((speaker, decisions)) } else { Err(refusal) }
+    if is_answered { Ok((speaker, decisions)) } else { Err(ErrorStatus::Unauthorized) }
+}
+
+/// What is said of one certificate where several records may name its CA: the first that knows the serial speaks. Else, as long as
+/// one of them cannot tell whether it knows the serial, nothing is said of it; else the first that says something of what was not
+/// issued.
+fn decide_among<'i>(
+    issuers: &'i [Arc<Issuer>],
+    id: &CertId<'_>,
+    now: Timestamp,
+) -> Result<(&'i Arc<Issuer>, Decision), ErrorStatus> {
+    let mut of_unissued = None;
+    let mut is_unclear = false;
+    for issuer in issuers {
+        match decide_one(issuer, id, now) {
+            Ok(decision) if decision.known => return Ok((issuer, decision)),
+            Ok(decision) => {
+                of_unissued.get_or_insert((issuer, decision));
+            }
+            Err(status) => is_unclear |= status == ErrorStatus::TryLater,
+        }
+    }
+    if is_unclear { Err(ErrorStatus::TryLater) } else { of_unissued.ok_or(ErrorStatus::Unauthorized) }
 }
 
 fn decide_one(issuer: &Issuer, id: &CertId<'_>, now: Timestamp) -> Result<Decision, ErrorStatus> {
