@@ -3,7 +3,7 @@
 mod common;
 
 use common::site::basic;
-use common::{DAY, Lab, eventually, long_serial, request, revoked};
+use common::{DAY, Lab, eventually, long_serial, request, revoked, serial};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
@@ -15,6 +15,7 @@ use stillgood::presign::{
 use stillgood::signer::{KeyKind, SignError, Signer};
 use stillgood::store::{Routes, Store};
 use stillgood::time::{Clock, ManualClock, SystemClock, Timestamp};
+use stillgood::x509::issue::CertificateSpec;
 
 const LIMIT: Duration = Duration::from_secs(60);
 const SHA1: HashAlgorithm = HashAlgorithm::Sha1;
@@ -33,6 +34,8 @@ enum State {
     Open,
     Shut,
     Broken,
+    /// Returns an error.
+    Failing,
 }
 
 impl Gate {
@@ -58,9 +61,12 @@ impl Signer for Gate {
             state = self.turn.wait(state).unwrap();
         }
         self.waiting.fetch_sub(1, Ordering::SeqCst);
-        let is_broken = *state == State::Broken;
+        let now = *state;
         drop(state);
-        assert!(!is_broken, "a signer that panics");
+        assert!(now != State::Broken, "a signer that panics");
+        if now == State::Failing {
+            return Err(SignError("no key".into()));
+        }
         self.key.sign_raw(message, out)
     }
 }
@@ -385,4 +391,49 @@ fn of_two_records_one_that_cannot_tell_is_not_outvoted_by_one_that_does_not_know
             assert_eq!(b.ask_all(&[5, 1]), Ok(vec!["good", "good"]));
         }
     }
+}
+
+#[test]
+fn what_was_being_signed_when_all_was_to_be_signed_anew_is_not_kept() {
+    let b = bench(budget(100));
+    b.gate.set(State::Shut);
+    let by_the_old = b.start_asking(5, None);
+    eventually(LIMIT, "signing", || b.gate.waiting.load(Ordering::SeqCst) == 1);
+    b.demand.forget("ca");
+    let after = b.start_asking(5, None);
+    b.gate.set(State::Open);
+    let (Outcome::Shared(old), Outcome::Shared(new)) = (run(by_the_old), run(after)) else { panic!("not answered") };
+    assert_ne!(old, new, "who asks after it does not join who asked before");
+    assert_eq!(b.good(5), new);
+    assert_eq!(b.demand.stats().signed, 2);
+}
+
+#[test]
+fn when_the_certificate_of_a_ca_is_renewed_an_answer_with_the_old_cutoff_is_not_given() {
+    let settings = IssuerSettings { archive_cutoff: true, ..IssuerSettings::default() };
+    let b = bench_of(Lab::new("Cutoff"), settings, budget(100));
+    let presigner =
+        Presigner::start(&PresignSettings { workers: 1, background_nice: 0, segments: None }, b.clock.clone());
+    presigner.add(&b.issuer);
+    let cutoff = |answer: &SignedAnswer| {
+        let extensions = basic(&answer.response).tbs_response_data.responses[0].single_extensions.clone().unwrap();
+        extensions[0].extn_value.as_bytes()[2..].to_vec()
+    };
+    let first = b.good(5);
+    assert_eq!(cutoff(&first), stillgood::time::format_generalized(b.lab.ca.not_before()));
+    let (from, until) = (b.lab.ca.not_before().plus(secs(3600)), b.lab.ca.not_after());
+    let spec = CertificateSpec::ca(b.lab.ca.subject_der().to_vec(), b.lab.ca_key.spki_der(), serial(3), from, until);
+    presigner.set_certificate(&b.issuer, &spec.issue(&b.lab.ca_key).unwrap());
+    assert_eq!(cutoff(&b.good(5)), stillgood::time::format_generalized(from));
+}
+
+#[test]
+fn a_key_that_fails_on_demand_is_told_until_it_signs_again() {
+    let b = bench(budget(100));
+    b.gate.set(State::Failing);
+    assert_eq!(b.ask(5), Outcome::Refused(ErrorStatus::InternalError));
+    assert_eq!(b.issuer.demand_fault().unwrap().as_str(), "on demand: signing failed: no key");
+    b.gate.set(State::Open);
+    b.good(5);
+    assert_eq!(b.issuer.demand_fault(), None);
 }

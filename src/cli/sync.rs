@@ -11,6 +11,7 @@ use crate::status::Source;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// The directory of the slots below a state directory.
 const SLOTS: &str = "signers";
@@ -81,6 +82,10 @@ fn settings(response: &config::Response) -> IssuerSettings {
     }
 }
 
+/// So much longer than on-demand signing itself does the endpoint wait for it: of those who have waited for too long each is given
+/// what is held for them, one after the other, and the endpoint, had it given up, would know nothing but `tryLater`.
+const ON_DEMAND_GRACE: Duration = Duration::from_millis(500);
+
 /// What the endpoint may be made to use.
 pub(super) fn limits(config: &Config) -> Limits {
     let endpoint = &config.endpoint;
@@ -89,7 +94,7 @@ pub(super) fn limits(config: &Config) -> Limits {
         body_read: endpoint.body_timeout,
         idle: endpoint.idle_timeout,
         write: endpoint.write_timeout,
-        on_demand: config.on_demand.timeout,
+        on_demand: config.on_demand.timeout.saturating_add(ON_DEMAND_GRACE),
         max_connections: endpoint.max_connections,
         max_requests_per_connection: endpoint.max_requests_per_connection,
         max_connections_per_client: endpoint.max_connections_per_client,
@@ -111,5 +116,21 @@ pub(super) fn demand(config: &Config) -> DemandSettings {
         cache: config.on_demand.cache.0,
         timeout: config.on_demand.timeout,
         workers: 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_endpoint_waits_longer_than_on_demand_signing_takes_to_give_what_is_held() {
+        let config = Config::parse("[on_demand]\ntimeout = \"1s\"\n", Path::new("x.toml"));
+        let config = config.unwrap_or_else(|faults| panic!("{faults}"));
+        let (endpoint, signing) = (limits(&config).on_demand, demand(&config).timeout);
+        assert_eq!(signing, Duration::from_secs(1));
+        assert!(endpoint >= signing + Duration::from_millis(500), "{endpoint:?}");
+        // So it is for who embeds it, without a configuration.
+        assert!(Limits::default().on_demand >= DemandSettings::default().timeout + Duration::from_millis(500));
     }
 }

@@ -1,5 +1,6 @@
 //! Answers that cannot lie ready: signed when first asked for, once, kept while they are fresh, under a budget.
 
+use super::answer::{DemandStats, Outcome, SignedAnswer};
 use super::budget::Budget;
 use super::decide::{Decision, decide};
 use super::early::Early;
@@ -61,52 +62,6 @@ impl Default for DemandSettings {
     }
 }
 
-/// What became of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// A signed response that others may be given too.
-    Shared(SignedAnswer),
-    /// A signed response that is for this request alone: it echoes a nonce.
-    Once(Bytes),
-    /// An OCSP error.
-    Refused(ErrorStatus),
-    /// The budget is spent, or the queue is full.
-    Busy,
-}
-
-/// A response signed on demand.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SignedAnswer {
-    /// The DER of the OCSPResponse.
-    pub response: Bytes,
-    /// thisUpdate.
-    pub this_update: Timestamp,
-    /// nextUpdate.
-    pub next_update: Timestamp,
-    /// When it will be signed again if it is asked for.
-    pub refresh_at: Timestamp,
-    /// What it says of the (first) certificate.
-    pub status: CertStatus,
-    /// It speaks of a certificate that was never issued, and is wrong as soon as it is: nobody should keep it for long.
-    pub is_provisional: bool,
-}
-
-/// Counters of on-demand signing.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct DemandStats {
-    /// Signatures made since the start.
-    pub signed: u64,
-    /// Requests answered from the cache since the start.
-    pub cached: u64,
-    /// Requests since the start for which the budget was spent or the queue full. They were turned away, unless an answer
-    /// was held for them that had not run out.
-    pub shed: u64,
-    /// Requests waiting now.
-    pub waiting: usize,
-    /// Octets in the cache now, its own bookkeeping included.
-    pub cache_weight: u64,
-}
-
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 struct CacheKey {
     /// [`Issuer::number`]: a CA that was re-keyed is another one, whatever its id.
@@ -120,6 +75,8 @@ struct Cached {
     answer: SignedAnswer,
     decision: Decision,
     settings: Arc<IssuerSettings>,
+    /// The issuer's when the signing began.
+    epoch: u64,
 }
 
 /// What a request asks for, as of one moment.
@@ -129,6 +86,8 @@ struct Asked {
     /// Only answers about one certificate are kept: those about several are too many and too rare.
     key: Option<CacheKey>,
     echoes_nonce: bool,
+    /// The issuer's, read before its signer and its certificate are.
+    epoch: u64,
 }
 
 pub(super) struct Shared {
@@ -149,7 +108,7 @@ pub(super) struct Shared {
 }
 
 struct State {
-    waiting: Waiting<(CacheKey, Decision), oneshot::Sender<Outcome>>,
+    waiting: Waiting<(CacheKey, Decision, u64), oneshot::Sender<Outcome>>,
     budget: Budget,
     nonces: Budget,
     stop: bool,
@@ -200,10 +159,13 @@ impl Demand {
         self.shared.issuers.store(Arc::new(map));
     }
 
-    /// Forgets the answers that were signed for an issuer: each is signed anew when it is asked for.
+    /// Forgets the answers that were signed for an issuer, and those that are being signed: each is signed anew when it is asked
+    /// for from now on.
     pub fn forget(&self, issuer: &str) {
         let issuers = self.shared.issuers.load();
-        let Some(number) = issuers.get(issuer).map(|issuer| issuer.number()) else { return };
+        let Some(issuer) = issuers.get(issuer) else { return };
+        issuer.begin_epoch();
+        let number = issuer.number();
         for (key, _) in self.shared.cache.iter().filter(|(key, _)| key.issuer == number) {
             self.shared.cache.invalidate(&*key);
         }
@@ -271,7 +233,8 @@ impl Shared {
             return Err(self.give(held, Outcome::Refused(ErrorStatus::TryLater)));
         }
         // What the sources say is part of it: nobody is given what was decided before they had changed.
-        let flight = asked.key.zip(asked.decisions.first().copied()).filter(|_| !asked.echoes_nonce);
+        let what = asked.key.zip(asked.decisions.first().copied()).filter(|_| !asked.echoes_nonce);
+        let flight = what.map(|(key, decision)| (key, decision, asked.epoch));
         let (reply, receiver) = oneshot::channel();
         let began = monotonic();
         let until = began.checked_add(self.settings.timeout).unwrap_or(began);
@@ -354,22 +317,24 @@ impl Shared {
 
     fn look(&self, request: &Request<'_>, now: Timestamp) -> Result<Asked, ErrorStatus> {
         let (issuer, decisions) = decide(request, &self.store.routes(), &self.issuers.load(), now)?;
+        let epoch = issuer.epoch();
         let key = request.first.hash.filter(|_| request.count == 1).map(|algorithm| CacheKey {
             issuer: issuer.number(),
             algorithm,
             serial: request.first.serial,
         });
         let echoes_nonce = issuer.slot().live().policy.echoes_nonce_of(request);
-        Ok(Asked { issuer, decisions, key, echoes_nonce })
+        Ok(Asked { issuer, decisions, key, echoes_nonce, epoch })
     }
 
-    /// An answer that has been signed before, says what the sources say, has not run out, and was made under the same rule
-    /// book: whoever signed it may have been refused under another.
+    /// An answer that has been signed before, says what the sources say, has not run out, has not been forgotten, and was made
+    /// under the same rule book: whoever signed it may have been refused under another.
     fn held(&self, asked: &Asked, now: Timestamp) -> Option<Cached> {
         let held = self.cache.get(&asked.key?)?;
         let is_valid = (held.answer.this_update..held.answer.next_update).contains(&now);
         let profile = asked.issuer.view().settings.profile;
-        (is_valid && asked.decisions == [held.decision] && held.settings.profile == profile).then_some(held)
+        let is_usable = is_valid && held.epoch == asked.epoch && held.settings.profile == profile;
+        (is_usable && asked.decisions == [held.decision]).then_some(held)
     }
 
     /// Whether it need not be signed again.
@@ -411,7 +376,8 @@ impl Shared {
             }
             if let (Some(key), [decision]) = (asked.key, asked.decisions.as_slice()) {
                 let settings = asked.issuer.view().settings.clone();
-                self.cache.insert(key, Cached { answer: answer.clone(), decision: *decision, settings });
+                let (decision, epoch) = (*decision, asked.epoch);
+                self.cache.insert(key, Cached { answer: answer.clone(), decision, settings, epoch });
             }
             Ok(Outcome::Shared(answer))
         });
@@ -438,7 +404,10 @@ impl Shared {
         let wave = live.wave(algorithm);
         let served = request.cert_ids().filter_map(|id| wave?.this_update(&id.serial)).chain(before);
         let newest = served.filter(|at| *at <= now).chain([newest]).max().unwrap_or(newest);
-        let dates = cadence.dates(now, signer.life(), newest).map_err(|_| later)?;
+        let dates = cadence.dates(now, signer.life(), newest).map_err(|fault| {
+            issuer.note_on_demand(Some(fault.to_string()));
+            later
+        })?;
         let template = template(issuer, &view, signer, algorithm, &dates);
         let ids: Vec<_> = request.cert_ids().collect();
         let singles: Vec<Single<'_>> = ids
@@ -462,8 +431,10 @@ impl Shared {
         template.tbs(&singles, &extensions, &mut tbs);
         signer.key().sign_raw(&tbs, &mut signature).map_err(|error| {
             tracing::error!(issuer = issuer.id(), %error, "signing on demand failed");
+            issuer.note_on_demand(Some(format!("on demand: {error}")));
             ErrorStatus::InternalError
         })?;
+        issuer.note_on_demand(None);
         template.response(&singles, &extensions, &signature, &mut response);
         self.signed.fetch_add(1, Ordering::Relaxed);
         record(issuer, &template, singles.len(), if nonce.is_some() { "on demand, with a nonce" } else { "on demand" });

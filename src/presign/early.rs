@@ -1,6 +1,7 @@
 //! Requests that come before their issuer's files have been looked at: they wait for that, instead of being told to ask again.
 
-use super::demand::{Outcome, Shared};
+use super::answer::Outcome;
+use super::demand::Shared;
 use crate::ocsp::Request;
 use bytes::Bytes;
 use std::sync::Arc;

@@ -191,6 +191,7 @@ impl Presigner {
     /// waited for a signer are signed now.
     pub fn set_signer(&self, issuer: &Arc<Issuer>, signer: Option<Arc<ActiveSigner>>) {
         issuer.update(|view| super::View { signer: signer.clone(), ..view.clone() });
+        issuer.note_on_demand(None);
         if signer.is_some() {
             self.shared.bring_up_to_date(issuer, self.shared.clock.now());
         }
@@ -257,6 +258,7 @@ impl Presigner {
         }
         issuer.set_certificate(certificate.clone());
         let settings = issuer.view().settings.clone();
+            issuer.begin_epoch();
         if settings.archive_cutoff && before.not_before() != certificate.not_before() {
             let now = self.shared.clock.now();
             let mut state = self.shared.lock();

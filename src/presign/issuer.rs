@@ -7,7 +7,7 @@ use crate::signer::Signer;
 use crate::store::{IssuerSlot, Policy};
 use crate::time::Timestamp;
 use crate::x509::Certificate;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use ring::digest;
 use std::fmt;
 use std::sync::Arc;
@@ -156,6 +156,8 @@ pub struct Issuer {
     outdated_before: AtomicU64,
     removed: AtomicBool,
     is_looked_at: watch::Sender<bool>,
+    epoch: AtomicU64,
+    demand_fault: ArcSwapOption<String>,
 }
 
 impl Issuer {
@@ -183,6 +185,8 @@ impl Issuer {
             outdated_before: AtomicU64::new(0),
             removed: AtomicBool::new(false),
             is_looked_at: watch::Sender::new(true),
+            epoch: AtomicU64::new(0),
+            demand_fault: ArcSwapOption::empty(),
         }
     }
 
@@ -252,6 +256,28 @@ impl Issuer {
     /// Counts on from what an earlier process has used.
     pub(super) fn raise_sequence(&self, used: u64) {
         self.sequence.fetch_max(used.saturating_add(1), Ordering::SeqCst);
+    }
+
+    /// Which answers that were signed on demand may be given: those whose signing began in this epoch.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// Begins the next: answers signed on demand by now, or being signed, are not given any more.
+    pub(super) fn begin_epoch(&self) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Why the last signing on demand failed, if it did.
+    pub fn demand_fault(&self) -> Option<Arc<String>> {
+        self.demand_fault.load_full()
+    }
+
+    /// Notes how a signing on demand went.
+    pub(super) fn note_on_demand(&self, fault: Option<String>) {
+        if fault.is_some() || self.demand_fault.load().is_some() {
+            self.demand_fault.store(fault.map(Arc::new));
+        }
     }
 
     /// Stops all signing for it.

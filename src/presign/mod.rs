@@ -1,5 +1,6 @@
 //! When which entry is signed again, and the workers that do it; never in the way of serving.
 
+mod answer;
 mod budget;
 mod decide;
 mod demand;
@@ -17,7 +18,8 @@ mod waiting;
 mod warm;
 mod work;
 
-pub use demand::{Demand, DemandSettings, DemandStats, Outcome, SignedAnswer};
+pub use answer::{DemandStats, Outcome, SignedAnswer};
+pub use demand::{Demand, DemandSettings};
 pub use engine::{PresignSettings, PresignStats, Presigner};
 pub use issuer::{ActiveSigner, Issuer, IssuerSettings, View};
 pub use sign::{SignFault, trial};
