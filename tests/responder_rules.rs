@@ -2,11 +2,16 @@
 
 mod common;
 
-use common::site::{LIMIT, Said, basic, site, write_crl, write_index, write_limited_crl};
-use common::{DAY, eventually, long_serial};
+use common::site::{LIMIT, Said, basic, site, write_crl, write_index, write_limited_crl, write_signer_for};
+use common::{DAY, Lab, eventually, long_serial};
 use der07::Encode;
+use std::sync::Arc;
 use stillgood::ocsp::{HashAlgorithm, Profile};
 use stillgood::presign::{DemandSettings, IssuerSettings};
+use stillgood::responder::{IssuerSpec, Responder, ResponderSettings};
+use stillgood::signer::KeyKind;
+use stillgood::time::{Clock, ManualClock, SystemClock};
+use stillgood::x509::pem::encode as pem;
 use x509_ocsp::CertStatus;
 
 const SHA1: HashAlgorithm = HashAlgorithm::Sha1;
@@ -161,4 +166,77 @@ fn a_crl_of_limited_scope_vouches_for_nobody_until_the_operator_says_that_it_is_
     eventually(LIMIT, "and not without it", || site.said(SHA1, 77) == Said::Error(3));
     write_crl(site.dir.path(), &site.lab, &[9, 10], DAY);
     eventually(LIMIT, "good by a list without limits", || site.said(SHA1, 77) == Said::Good);
+}
+
+#[test]
+fn while_a_line_may_be_about_anyone_nothing_is_said_of_what_is_not_listed() {
+    use stillgood::ocsp::Unissued::{Good, Revoked, Unauthorized, Unknown};
+    for (unissued, said) in
+        [(Unauthorized, Said::Error(6)), (Unknown, Said::Unknown), (Good, Said::Good), (Revoked, Said::Revoked)]
+    {
+        let settings = IssuerSettings { profile: Profile::Rfc6960, unissued, ..IssuerSettings::default() };
+        let site = site(&["index"], settings, DemandSettings::default());
+        eventually(LIMIT, "served", || site.said(SHA1, 5) == Said::Good);
+        assert_eq!(site.said(SHA1, 700), said);
+        let path = site.dir.path().join("index.txt");
+        let whole = std::fs::read_to_string(&path).unwrap();
+        let write = |text: String| {
+            std::fs::write(site.dir.path().join("index.new"), text).unwrap();
+            std::fs::rename(site.dir.path().join("index.new"), &path).unwrap();
+        };
+        // The revocation of number 600, which was issued meanwhile; its serial number is lost.
+        write(format!("{whole}R\t361231235959Z\t251101000000Z\t0x{}\tunknown\t/CN=leaf\n", long_serial(600)));
+        eventually(LIMIT, "told", || {
+            site.responder.reports()[0]
+                .status_fault
+                .as_ref()
+                .is_some_and(|f| f.contains("index.txt: line 501: serial number"))
+        });
+        for algorithm in [SHA1, HashAlgorithm::Sha256] {
+            assert_eq!(site.said(algorithm, 600), Said::Error(3), "{unissued:?}");
+            assert_eq!((site.said(algorithm, 5), site.said(algorithm, 3)), (Said::Good, Said::Revoked));
+        }
+        // It still is the whole index, and guarded as such.
+        write_index(site.dir.path(), 100, &[3]);
+        eventually(LIMIT, "refused", || {
+            site.responder.reports()[0].status_fault.as_ref().is_some_and(|f| f.contains("cut short"))
+        });
+        write(whole);
+        eventually(LIMIT, "set right", || site.said(SHA1, 600) == said);
+        assert_eq!(site.responder.reports()[0].status_fault, None);
+    }
+}
+
+#[test]
+fn an_issuer_whose_signer_is_in_its_last_hours_is_told_before_anything_had_to_be_signed() {
+    let dir = tempfile::tempdir().unwrap();
+    let lab = Lab::new("Spent");
+    let path = |name: &str| dir.path().join(name);
+    std::fs::write(path("ca.pem"), pem("CERTIFICATE", lab.ca.der())).unwrap();
+    write_signer_for(dir.path(), &lab, KeyKind::EcdsaP256, 10 * DAY);
+    write_crl(dir.path(), &lab, &[9], 20 * DAY);
+    write_index(dir.path(), 20, &[3]);
+    let start = SystemClock.now();
+    for source in ["crl", "index"] {
+        let clock = Arc::new(ManualClock::at(start));
+        let responder = Responder::start(ResponderSettings { clock: clock.clone(), ..ResponderSettings::default() });
+        let settings = IssuerSettings { profile: Profile::Cabf, ..IssuerSettings::default() };
+        let spec = IssuerSpec::from_files("ca", &path("ca.pem")).unwrap();
+        let spec = spec.with_signer(path("ocsp.pem"), path("ocsp.key")).with_settings(settings);
+        let spec = if source == "crl" { spec.with_crl(path("ca.crl")) } else { spec.with_index(path("index.txt")) };
+        responder.set_issuers(vec![spec]);
+        let report = || {
+            responder.poll();
+            responder.reports()[0].clone()
+        };
+        eventually(LIMIT, "ready", || report().cannot_answer(clock.now()).is_none());
+        assert_eq!(report().cannot_sign(), None);
+        clock.set(start.plus(10 * DAY).minus(DAY / 4)); // under cabf none is signed in the last eight hours
+        let told = report().cannot_sign().expect("nothing can be signed");
+        assert!(told.contains("expires at"), "{told}");
+        let not_ready = report().cannot_answer(clock.now());
+        // What an index lists was signed ahead, and is served until it runs out.
+        let runs_out = report().runs_out.is_some_and(|at| at <= clock.now());
+        assert_eq!(not_ready.is_some(), source == "crl" || runs_out, "{source}: {not_ready:?}");
+    }
 }

@@ -225,8 +225,7 @@ impl Presigner {
         let settings = Arc::new(settings);
         issuer.update(|view| super::View { settings: settings.clone(), ..view.clone() });
         let view = issuer.view();
-        let knows_issued = view.table.as_ref().is_some_and(|table| table.knows_issued());
-        let policy = settings.policy(knows_issued);
+        let policy = settings.policy(view.table.as_ref().is_some_and(|table| table.knows_unissued()));
         issuer.slot().update(|live| {
             let mut next = live.clone();
             next.policy = policy;
@@ -258,8 +257,8 @@ impl Presigner {
         }
         issuer.set_certificate(certificate.clone());
         let settings = issuer.view().settings.clone();
-            issuer.begin_epoch();
         if settings.archive_cutoff && before.not_before() != certificate.not_before() {
+            issuer.begin_epoch();
             let now = self.shared.clock.now();
             let mut state = self.shared.lock();
             for algorithm in &settings.certid_hashes {
@@ -281,7 +280,7 @@ impl Presigner {
         }
         let table = Arc::new(table);
         issuer.update(|view| super::View { table: Some(table.clone()), ..view.clone() });
-        let policy = settings.policy(table.knows_issued());
+        let policy = settings.policy(table.knows_unissued());
         issuer.slot().update(|live| {
             let mut next = live.clone();
             next.policy = policy;

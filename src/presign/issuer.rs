@@ -72,12 +72,12 @@ impl IssuerSettings {
     }
 
     /// How the store treats misses and nonces.
-    pub fn policy(&self, knows_issued: bool) -> Policy {
+    pub fn policy(&self, knows_unissued: bool) -> Policy {
         Policy {
             // RFC 8954, which CA/B BR §4.9.9 cites, ends at 32 octets; RFC 9654 §2.1 lets the answer leave out any other length
             // than 16 to 32, and we echo them all where no rule book speaks against it.
             nonces: self.answers_nonces.then_some(if self.profile == Profile::Cabf { (16, 32) } else { (1, 128) }),
-            signs_misses: !knows_issued || self.unissued != Unissued::Unauthorized,
+            signs_misses: !knows_unissued || self.unissued != Unissued::Unauthorized,
         }
     }
 }

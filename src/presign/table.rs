@@ -25,6 +25,8 @@ pub struct Table {
 pub enum Unlisted {
     /// They list what was issued: it was not.
     NotIssued,
+    /// They list what was issued, but whom some of the lines are about cannot be told: it may be one of those.
+    Unclear,
     /// They list what was revoked: it is good, within these times (thisUpdate and nextUpdate of the CRL, both included).
     Good {
         /// Not before.
@@ -73,6 +75,7 @@ impl Table {
     /// out of the answer; the revocation itself is not.
     pub fn of(set: &StatusSet, in_use: Option<u8>, profile: Profile) -> Result<Self, KeysError> {
         let unlisted = match set.good_within() {
+            _ if set.knows_issued && set.unattributed_lines().is_some() => Unlisted::Unclear,
             _ if set.knows_issued => Unlisted::NotIssued,
             Some((from, until)) => Unlisted::Good { from, until },
             None => Unlisted::Nothing,
@@ -164,7 +167,7 @@ impl Table {
             (None, _) if self.withheld.binary_search(serial).is_ok() => Verdict::Withheld,
             (None, Unlisted::NotIssued) => Verdict::NotIssued,
             (None, Unlisted::Good { from, until }) if (from..=until).contains(&now) => Verdict::NotRevoked,
-            (None, Unlisted::Good { .. } | Unlisted::Nothing) => Verdict::Withheld,
+            (None, Unlisted::Good { .. } | Unlisted::Unclear | Unlisted::Nothing) => Verdict::Withheld,
         }
     }
 
@@ -198,6 +201,11 @@ impl Table {
 
     /// Whether the sources list what was issued.
     pub fn knows_issued(&self) -> bool {
+        matches!(self.unlisted, Unlisted::NotIssued | Unlisted::Unclear)
+    }
+
+    /// Whether what is not listed is known not to have been issued.
+    pub fn knows_unissued(&self) -> bool {
         self.unlisted == Unlisted::NotIssued
     }
 

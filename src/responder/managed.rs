@@ -58,8 +58,8 @@ struct Known {
     signer_profile: Option<Profile>,
     sources: Vec<SourceSummary>,
     status_fault: Option<String>,
-    /// What its CRLs do not cover, where they are all there is.
-    scope_gap: Option<String>,
+    /// Why nothing may be said of what the sources do not list: what CRLs do not cover, or lines that may be about anyone.
+    unlisted_fault: Option<String>,
     /// The record names other sources than those that were read: a difference is meant.
     has_new_sources: bool,
     answer: Option<ReadBack>,
@@ -392,14 +392,14 @@ impl Managed {
                 "lines or entries that cannot be read are left out; the rest is used"
             );
         }
-        let scope_gap = set.scope_gap();
+        let unlisted_fault = set.scope_gap().or_else(|| set.unattributed_lines());
         drop(set);
-        if let Some(gap) = &scope_gap {
-            tracing::warn!(issuer = self.spec.id, "{gap}");
+        if let Some(fault) = &unlisted_fault {
+            tracing::warn!(issuer = self.spec.id, "{fault}");
         }
         self.hand_over(reader, |presigner| {
             let mut known = self.known();
-            (known.sources, known.scope_gap, known.has_new_sources) = (sources, scope_gap, false);
+            (known.sources, known.unlisted_fault, known.has_new_sources) = (sources, unlisted_fault, false);
             drop(known);
             let (entries, revoked) = (table.len(), table.revoked());
             let changed = presigner.set_table(&self.issuer, table);
@@ -408,7 +408,15 @@ impl Managed {
         Ok(())
     }
 
-    pub(super) fn report(&self, presigner: &Presigner, late: Duration) -> IssuerReport {
+    /// What signing ahead may not have come upon: answers are signed on demand only, or nothing is due yet.
+    fn cannot_sign(&self, now: Timestamp) -> Option<String> {
+        let view = self.issuer.view();
+        let dates = view.settings.cadence().dates(now, view.signer.as_ref()?.life(), Timestamp::EPOCH);
+        let spent = dates.err().map(|fault| fault.to_string());
+        spent.or_else(|| self.issuer.demand_fault().map(|fault| fault.to_string()))
+    }
+
+    pub(super) fn report(&self, presigner: &Presigner, late: Duration, now: Timestamp) -> IssuerReport {
         let known = self.known().clone();
         let overdue = known.busy.filter(|busy| busy.began.elapsed() >= late).map(Busy::text);
         let view = self.issuer.view();
@@ -436,8 +444,8 @@ impl Managed {
             signer: known.signer,
             signer_fault: known.signer_fault,
             sources: known.sources,
-            status_fault: overdue.or(known.status_fault).or(known.scope_gap),
-            signing_fault: presigner.fault(&self.spec.id),
+            status_fault: overdue.or(known.status_fault).or(known.unlisted_fault),
+            signing_fault: presigner.fault(&self.spec.id).or_else(|| self.cannot_sign(now)),
             held_back: live.held_back.len(),
             answer_fault: known.answer.and_then(|answer| answer.fault),
             refused_segments: self.refused_segments.clone(),

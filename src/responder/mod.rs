@@ -327,7 +327,8 @@ impl Inner {
     }
 
     fn publish_reports(&self, issuers: &[Arc<Managed>]) {
-        let reports = issuers.iter().map(|managed| managed.report(&self.presigner, self.pace.late)).collect();
+        let now = self.clock.now();
+        let reports = issuers.iter().map(|managed| managed.report(&self.presigner, self.pace.late, now)).collect();
         self.reports.store(Arc::new(reports));
     }
 

@@ -23,7 +23,7 @@ pub struct IssuerReport {
     /// Why its sources were not taken over, if they were not (the previous statuses are used on); or why nothing can be called
     /// good by them.
     pub status_fault: Option<String>,
-    /// Why the last signing failed, if it did.
+    /// Why the last signing failed, if it did, be it ahead or on demand; or why the next one would.
     pub signing_fault: Option<String>,
     /// Revocations that could not be signed: what was signed before them is not given any more, but `tryLater`.
     pub held_back: usize,
@@ -75,20 +75,20 @@ impl IssuerReport {
             return None;
         }
         // Good answers are signed when they are asked for, and rest on a current list.
-        if self.signer.is_none() {
-            return Some(self.signer_fault.clone().unwrap_or_else(|| "there is no signer".into()));
+        if let Some(why) = self.cannot_sign() {
+            return Some(why);
         }
         let expired = self.sources.iter().find(|source| source.next_update.is_some_and(|at| at < now));
         expired.map(|source| format!("CRL {}: expired; no answer can say good", source.file))
     }
 
-    /// Why nothing can be signed for it now, though what is held answers on; `None`: there is a signer, and its test response
-    /// was verified before it was taken into use.
+    /// Why nothing can be signed for it now, though what is held answers on; `None`: there is a signer whose test response was
+    /// verified before it was taken into use, it has life left, and the last signing went well.
     pub fn cannot_sign(&self) -> Option<String> {
-        if self.signer.is_some() {
-            return None;
-        }
-        let why = self.signer_fault.as_deref().unwrap_or("there is no signer");
+        let why = match &self.signer {
+            None => self.signer_fault.as_deref().unwrap_or("there is no signer"),
+            Some(_) => self.signing_fault.as_deref()?,
+        };
         let until = self.runs_out.map(|at| format!("; what is held is served until {at}")).unwrap_or_default();
         let but = match self.held_back {
             0 => String::new(),

@@ -8,7 +8,8 @@
 //! Choices where OpenSSL leaves one:
 //! * Expiry, file name, subject and `extra` are not looked at: no answer depends on them. `E` (expired) is an issued
 //!   certificate as `V` is.
-//! * OpenSSL gives up at the first bad line. Here it is quarantined by its number and the others are used.
+//! * OpenSSL gives up at the first bad line. Here it is quarantined by its number and the others are used. If its serial number
+//!   cannot be read it may be about any certificate that no other line names: see [`IndexReport::unattributed`].
 //! * A last line without a line end may still be being written. It counts if all six fields are there, since only the
 //!   subject can then be incomplete; otherwise it is quarantined.
 
@@ -46,6 +47,12 @@ pub struct IndexReport {
     pub revoked: u64,
     /// Lines that could not be read, by line number.
     pub quarantined: Quarantine,
+    /// How many of them may be about any certificate: the serial number cannot be read. A last line without a line end is not
+    /// counted, which may still be being written, nor one of nothing but blanks, nor one whose serial number is longer than any that
+    /// can be asked about.
+    pub unattributed: u64,
+    /// The first of those, by line number, in words.
+    pub first_unattributed: Option<String>,
     /// Whether the last line has no end: a habit of some editors, or a file cut short.
     pub ends_mid_line: bool,
 }
@@ -111,8 +118,7 @@ impl<F: FnMut(Serial, IndexStatus)> IndexParser<F> {
     fn complete(&mut self, ended: bool) {
         if std::mem::take(&mut self.overlong) {
             self.report.lines += 1;
-            let number = self.report.lines;
-            self.report.quarantined.add(number, None, Consequence::Ignored, || LineFault::TooLong.to_string());
+            self.quarantine(None, Consequence::Ignored, LineFault::TooLong, ended, true);
         } else {
             let line = std::mem::take(&mut self.partial);
             self.line(&line, ended);
@@ -136,12 +142,12 @@ impl<F: FnMut(Serial, IndexStatus)> IndexParser<F> {
                 }
                 (self.sink)(serial, status);
             }
-            Err(bad) => self.bad_line(bad, ended),
+            Err(bad) => self.bad_line(line, &bad, ended),
         }
     }
 
     #[cold]
-    fn bad_line(&mut self, bad: BadLine, ended: bool) {
+    fn bad_line(&mut self, line: &[u8], bad: &BadLine, ended: bool) {
         let consequence = match (bad.serial, bad.revoked_at) {
             (Some(serial), Some(at)) => {
                 self.report.revoked += 1;
@@ -154,10 +160,27 @@ impl<F: FnMut(Serial, IndexStatus)> IndexParser<F> {
             }
             (None, _) => Consequence::Ignored,
         };
+        // Nobody can ask about a serial number that is too long.
+        let may_be_about_anyone = !line.trim_ascii().is_empty() && bad.fault != LineFault::Serial(SerialError::TooLong);
+        self.quarantine(bad.serial, consequence, bad.fault, ended, may_be_about_anyone);
+    }
+
+    fn quarantine(
+        &mut self,
+        serial: Option<Serial>,
+        consequence: Consequence,
+        fault: LineFault,
+        ended: bool,
+        may_be_about_anyone: bool,
+    ) {
         let number = self.report.lines;
-        self.report.quarantined.add(number, bad.serial, consequence, || match ended {
-            true => bad.fault.to_string(),
-            false => format!("{} (the last line has no line end; it may still be being written)", bad.fault),
+        if serial.is_none() && ended && may_be_about_anyone {
+            self.report.unattributed += 1;
+            self.report.first_unattributed.get_or_insert_with(|| format!("line {number}: {fault}"));
+        }
+        self.report.quarantined.add(number, serial, consequence, || match ended {
+            true => fault.to_string(),
+            false => format!("{fault} (the last line has no line end; it may still be being written)"),
         });
     }
 }

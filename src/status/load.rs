@@ -263,6 +263,32 @@ impl StatusSet {
         ))
     }
 
+    /// Where it cannot be told whom some lines of an index are about: which, and what to do. What is not listed may have been issued
+    /// or revoked by one of them, so that nothing may be said of it.
+    pub fn unattributed_lines(&self) -> Option<String> {
+        let lines: Vec<String> = self
+            .indexes()
+            .filter_map(|(path, index)| {
+                let first = index.first_unattributed.as_deref()?;
+                let more = index.unattributed.saturating_sub(1);
+                let more = if more > 0 { format!(", and {more} more") } else { String::new() };
+                Some(format!("index {}: {first}{more}", path.display()))
+            })
+            .collect();
+        (!lines.is_empty()).then(|| format!(
+            "whom a line is about cannot be told, so that every certificate that is not listed is answered tryLater: {}; set the line right or take it out",
+            lines.join("; ")
+        ))
+    }
+
+    /// The indexes among the sources.
+    fn indexes(&self) -> impl Iterator<Item = (&Path, &IndexReport)> {
+        self.sources.iter().filter_map(|s| match &s.facts {
+            SourceFacts::Index(index) => Some((s.source.path(), index)),
+            SourceFacts::Crl(_) => None,
+        })
+    }
+
     /// The CRLs among the sources.
     pub fn crls(&self) -> impl Iterator<Item = &CrlFacts> {
         self.sources.iter().filter_map(|s| match &s.facts {

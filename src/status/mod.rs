@@ -13,7 +13,8 @@
 //! 3. A line or entry that names a serial but cannot be read ([`Consequence::Withheld`]) wins over "issued": nothing is
 //!    said of that certificate rather than something that may be wrong. It loses to a revocation.
 //!
-//! A serial that no source lists was not issued, if there is an index; good, if there are only CRLs and they are current and
+//! A serial that no source lists was not issued, if there is an index and each of its lines names a certificate
+//! ([`StatusSet::unattributed_lines`]); good, if there are only CRLs and they are current and
 //! cover every certificate ([`StatusSet::good_within`]); and nothing is known of it otherwise.
 //!
 //! Sources of different times may be listed in any order; the result is the same.

@@ -310,7 +310,7 @@ impl Looked<'_> {
                 self.at_crl_dates(crl, source.source.path(), set.may_say_good(self.now), report);
             }
         }
-        report.warnings.extend(set.scope_gap().map(|gap| self.told(&gap)));
+        report.warnings.extend(set.scope_gap().or_else(|| set.unattributed_lines()).map(|gap| self.told(&gap)));
         let revoked = set.entries.iter().filter(|e| e.is_revoked()).count();
         Some((set.entries.len() as u64, revoked as u64))
     }

@@ -117,6 +117,27 @@ fn a_line_that_names_no_certificate_is_ignored() {
 }
 
 #[test]
+fn a_line_that_may_be_about_anyone_is_counted_and_the_first_is_named() {
+    let whole = "# by hand\n\n \t \nV\t1\t\t01\tunknown\t/CN=a\n";
+    let long = format!("R\t1\t260101000000Z\t{}\tunknown\t/CN=x\n", "1".repeat(41));
+    let withheld = "R\t1\tyesterday\t02\tunknown\t/CN=a\n";
+    for (file, unattributed, first) in [
+        (whole.to_owned(), 0, None),
+        (format!("{whole}{long}{withheld}"), 0, None),
+        (format!("{whole}R\t1\t2601"), 0, None),
+        (format!("{whole}R\t1\t2601\nV\t1\t\t0x1\tunknown\t/\n"), 2, Some("line 5: 3 fields")),
+        (format!("V\t1\t\t0x1\tunknown\t/\n{whole}"), 1, Some("line 1: serial number: ")),
+        (format!("{whole}{}\n", "V".repeat(MAX_LINE_LEN + 1)), 1, Some("line 5: longer than ")),
+    ] {
+        let report = read(file.as_bytes()).1;
+        assert_eq!(report.unattributed, unattributed, "{file}");
+        let told = report.first_unattributed;
+        assert_eq!(told.is_some(), first.is_some(), "{file}");
+        assert!(first.is_none_or(|first| told.as_ref().is_some_and(|told| told.starts_with(first))), "{told:?}");
+    }
+}
+
+#[test]
 fn a_last_line_without_an_end_counts_if_it_is_whole() {
     let whole = b"V\t1\t\t01\tunknown\t/CN=a\nR\t1\t260101000000Z\t02\tunknown\t/CN";
     assert_eq!(read(whole).1.quarantined.total, 0);
