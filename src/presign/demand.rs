@@ -6,6 +6,7 @@ use super::decide::{Decision, decide};
 use super::early::Early;
 use super::issuer::{Issuer, IssuerSettings};
 use super::sign::{record, template};
+use super::timekeeper::Timekeeper;
 use super::waiting::Waiting;
 use crate::ocsp::{
     CertStatus, ErrorStatus, HashAlgorithm, Request, RequestError, Serial, Single, SingleCertId, nonce_extension,
@@ -92,7 +93,7 @@ struct Asked {
 
 pub(super) struct Shared {
     pub(super) store: Arc<Store>,
-    clock: Arc<dyn Clock>,
+    clock: Timekeeper,
     pub(super) settings: DemandSettings,
     pub(super) issuers: ArcSwap<HashMap<Arc<str>, Arc<Issuer>>>,
     cache: Cache<CacheKey, Cached>,
@@ -116,7 +117,8 @@ struct State {
 
 impl Demand {
     /// Starts the signing threads. Requests are routed by `store`.
-    pub fn start(settings: DemandSettings, store: Arc<Store>, clock: Arc<dyn Clock>) -> Self {
+    pub fn start(settings: DemandSettings, store: Arc<Store>, clock: impl Into<Timekeeper>) -> Self {
+        let clock = clock.into();
         let now = clock.now();
         let weigh = |_: &CacheKey, cached: &Cached| {
             u32::try_from(cached.answer.response.len() + CACHE_OVERHEAD).unwrap_or(u32::MAX)
@@ -362,7 +364,7 @@ impl Shared {
     }
 
     fn sign(&self, request: &[u8]) -> Outcome {
-        let now = self.clock.now();
+        let Ok(now) = self.clock.to_sign() else { return Outcome::Refused(ErrorStatus::TryLater) };
         let signed = Request::parse(request).map_err(RequestError::status).and_then(|request| {
             let asked = self.look(&request, now)?;
             let nonce = request.nonce.filter(|_| asked.echoes_nonce);

@@ -3,6 +3,7 @@
 use super::issuer::{ActiveSigner, Issuer, IssuerSettings};
 use super::queue::Queue;
 use super::table::Table;
+use super::timekeeper::Timekeeper;
 use super::urgent::{Urgency, Urgent};
 use super::warm;
 use crate::ocsp::{HashAlgorithm, Serial};
@@ -78,7 +79,7 @@ impl Changes {
 }
 
 pub(super) struct Shared {
-    pub(super) clock: Arc<dyn Clock>,
+    pub(super) clock: Timekeeper,
     pub(super) segments: Option<SegmentDir>,
     pub(super) state: Mutex<State>,
     pub(super) wake: Condvar,
@@ -103,6 +104,8 @@ pub(super) struct State {
     pub(super) running: HashMap<SliceKey, bool>,
     /// The latest time seen.
     pub(super) seen: Timestamp,
+    /// The clock is not believed.
+    pub(super) is_on_hold: bool,
     /// Every issuer's files have been looked at once.
     pub(super) has_begun: bool,
 }
@@ -112,13 +115,15 @@ pub(super) struct Held {
     /// Overlay files, by sequence, to be removed once absorbed.
     pub(super) overlays: Vec<(HashAlgorithm, u64, PathBuf)>,
     pub(super) fault: Option<String>,
+    /// Hashes of which files are left that had run out at the start: they are removed once all is signed.
+    pub(super) left_over: Vec<HashAlgorithm>,
 }
 
 impl Presigner {
     /// Starts the workers.
-    pub fn start(settings: &PresignSettings, clock: Arc<dyn Clock>) -> Self {
+    pub fn start(settings: &PresignSettings, clock: impl Into<Timekeeper>) -> Self {
         let shared = Arc::new(Shared {
-            clock,
+            clock: clock.into(),
             segments: settings.segments.as_ref().map(SegmentDir::new),
             state: Mutex::default(),
             wake: Condvar::new(),
@@ -155,7 +160,7 @@ impl Presigner {
             None => warm::Warm::default(),
         };
         let mut state = self.shared.lock();
-        let held = Held { issuer: issuer.clone(), overlays: warm.overlays, fault: None };
+        let held = Held { issuer: issuer.clone(), overlays: warm.overlays, fault: None, left_over: warm.left_over };
         state.issuers.insert(issuer.slot().id().clone(), held);
         for (algorithm, segment) in &warm.due {
             if let Part::Slice { bits, index } = segment.meta().part {
@@ -291,8 +296,11 @@ impl Presigner {
         self.shared.bring_up_to_date(issuer, now)
     }
 
-    /// Why the last attempt to sign for an issuer failed, if it did.
+    /// Why nothing is signed, or why the last attempt to sign for an issuer failed, if it did.
     pub fn fault(&self, id: &str) -> Option<String> {
+        if let Err(set_back) = self.shared.clock.to_sign() {
+            return Some(set_back.to_string());
+        }
         self.shared.lock().issuers.get(id).and_then(|held| held.fault.clone())
     }
 
@@ -422,7 +430,7 @@ impl Shared {
         }
         // Whoever fails after this looks at this table.
         let has_failed = self.lock().issuers.get(issuer.slot().id()).is_some_and(|held| held.fault.is_some());
-        if view.signer.is_none() || has_failed {
+        if view.signer.is_none() || has_failed || self.clock.to_sign().is_err() {
             self.hold_back(issuer);
         } else {
             self.reconsider(issuer);

@@ -2,6 +2,7 @@
 
 use super::issuer::{ActiveSigner, Issuer, View};
 use super::schedule::{CannotDate, Dates};
+use super::timekeeper::SetBack;
 use crate::ocsp::{
     CertStatus, HashAlgorithm, Profile, Serial, Single, Template, TemplateSpec, archive_cutoff_extension,
 };
@@ -20,6 +21,9 @@ pub enum SignFault {
     /// The signer's life does not allow it now.
     #[error(transparent)]
     Dates(#[from] CannotDate),
+    /// The clock is not believed.
+    #[error(transparent)]
+    Clock(#[from] SetBack),
     /// The key failed.
     #[error("signing failed: {0}")]
     Key(#[from] SignError),

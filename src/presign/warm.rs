@@ -16,6 +16,9 @@ pub(super) struct Warm {
     pub(super) due: Vec<(HashAlgorithm, Arc<Segment>)>,
     /// Files of overlays, to be removed once absorbed.
     pub(super) overlays: Vec<(HashAlgorithm, u64, PathBuf)>,
+    /// Hashes of which there are files that have run out by this clock. It may be wrong, as at a boot before it is set: they stay
+    /// until others take their place.
+    pub(super) left_over: Vec<HashAlgorithm>,
     /// Files that are not served.
     pub(super) refused: Vec<RefusedFile>,
 }
@@ -32,12 +35,16 @@ pub(super) fn load(dir: &SegmentDir, issuer: &Issuer, now: Timestamp) -> Warm {
         let algorithm = spec.issuer.algorithm;
         issuer.raise_sequence(segment.meta().sequence);
         if !settings.certid_hashes.contains(&algorithm)
-            || spec.next_update <= now
             || segment.keys().is_empty() && segment.meta().part == Part::Overlay
         {
             dir.remove(&path); // of no use to anyone any more
         } else if !is_genuine(&segment, issuer, &mut certificates) {
             warm.refused.push(RefusedFile { path, fault: RefusedBecause::OtherIssuer });
+        } else if spec.next_update <= now {
+            if segment.meta().part == Part::Overlay {
+                warm.overlays.push((algorithm, segment.meta().sequence, path));
+            }
+            warm.left_over.push(algorithm);
         } else if spec.this_update > now {
             warm.refused.push(RefusedFile { path, fault: SegmentError::Field("thisUpdate").into() });
         } else {

@@ -8,7 +8,7 @@ use super::table::{Difference, Table};
 use super::urgent::Urgency;
 use crate::ocsp::{HashAlgorithm, Serial};
 use crate::store::{Keys, Part, Segment, SegmentDir, Wave};
-use crate::time::Timestamp;
+use crate::time::{Clock, Timestamp};
 use std::collections::{HashMap, HashSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -59,7 +59,11 @@ impl Shared {
                 if self.stopping.load(Ordering::Relaxed) {
                     return;
                 }
-                let now = self.clock.now();
+                let Ok(now) = self.clock.to_sign() else {
+                    state = self.wait_for_the_clock(state);
+                    continue;
+                };
+                state.is_on_hold = false;
                 self.notice_step(&mut state, now);
                 if let Some(changes) = next_changes(&mut state, Urgency::Gathered) {
                     break Job::Changes(changes);
@@ -105,7 +109,18 @@ impl Shared {
         self.wake.wait_timeout(state, sleep).unwrap_or_else(PoisonError::into_inner).0
     }
 
-    /// After the clock was set back, what was signed in the future is signed again.
+    /// While the clock is not believed nothing is signed, and what has been revoked meanwhile is not called good.
+    fn wait_for_the_clock<'s>(&'s self, mut state: MutexGuard<'s, State>) -> MutexGuard<'s, State> {
+        if !std::mem::replace(&mut state.is_on_hold, true) {
+            let issuers: Vec<_> = state.issuers.values().map(|held| held.issuer.clone()).collect();
+            drop(state);
+            issuers.iter().for_each(|issuer| self.hold_back(issuer));
+            state = self.lock();
+        }
+        self.sleep(state, MAX_SLEEP)
+    }
+
+    /// After the clock was set back and is believed, what was signed in the future is signed again.
     fn notice_step(&self, state: &mut State, now: Timestamp) {
         if now.plus(CLOCK_STEP) < state.seen {
             tracing::warn!(from = %state.seen, to = %now, "the clock was set back; what is not valid yet is signed again");
@@ -205,7 +220,10 @@ impl Shared {
         }
         // They may be no longer listed, or served already.
         if !entries.is_empty() {
-            let now = self.clock.now();
+            let now = match self.clock.to_sign() {
+                Ok(now) => now,
+                Err(set_back) => return self.failed(issuer, slices_of(changes), &set_back.into()),
+            };
             let before = match urgency {
                 Urgency::Revoked => None,
                 Urgency::Changed => Some(Urgency::Revoked),
@@ -242,7 +260,10 @@ impl Shared {
         }
         let part = Part::Slice { bits: key.bits, index: key.index };
         let Some(keys) = table.slice(key.index as usize).cloned() else { return };
-        let now = self.clock.now();
+        let now = match self.clock.to_sign() {
+            Ok(now) => now,
+            Err(set_back) => return self.failed(&issuer, vec![key.clone()], &set_back.into()),
+        };
         if let Some(due) = signed_until(&issuer, key, table, now) {
             self.lock().queue.set_due_by(key.clone(), due);
             return; // another thread signed it when it had become due twice
@@ -445,7 +466,9 @@ fn tidy(dir: &SegmentDir, held: &mut Held, algorithm: HashAlgorithm, was_between
         held.overlays.iter().filter(|overlay| absorbed(overlay)).for_each(|(_, _, path)| dir.remove(path));
         held.overlays.retain(|overlay| !absorbed(overlay));
     }
-    if was_between_slicings && !wave.is_between_slicings() {
+    let is_left_over = wave.is_complete() && held.left_over.contains(&algorithm);
+    if was_between_slicings && !wave.is_between_slicings() || is_left_over {
+        held.left_over.retain(|of| *of != algorithm);
         dir.remove_other_slicings(held.issuer.key_id(), algorithm, wave.bits());
     }
 }

@@ -28,7 +28,7 @@ pub use report::{IssuerReport, SignerReport, SourceSummary};
 pub use spec::{IssuerSpec, SignerFiles, SignerOrigin};
 
 use crate::endpoint;
-use crate::presign::{Demand, DemandSettings, DemandStats, PresignSettings, PresignStats, Presigner};
+use crate::presign::{Demand, DemandSettings, DemandStats, PresignSettings, PresignStats, Presigner, Timekeeper};
 use crate::signer::SigningKey;
 use crate::status;
 use crate::store::{Routes, Store};
@@ -94,7 +94,7 @@ pub(crate) struct Inner {
     store: Arc<Store>,
     presigner: Arc<Presigner>,
     demand: Demand,
-    clock: Arc<dyn Clock>,
+    clock: Timekeeper,
     /// Held for moments, and never while a file is read.
     issuers: Mutex<Vec<Arc<Managed>>>,
     reader: Arc<Reader>,
@@ -125,13 +125,14 @@ impl Responder {
             background_nice: settings.background_nice,
             segments: settings.state_dir.map(|dir| dir.join("segments")),
         };
-        let presigner = Arc::new(Presigner::start(&presign, settings.clock.clone()));
+        let clock = Timekeeper::new(settings.clock);
+        let presigner = Arc::new(Presigner::start(&presign, clock.clone()));
         let reader = Reader { presigner: Arc::downgrade(&presigner), load, at_work: Arc::default() };
         let inner = Arc::new(Inner {
             presigner,
-            demand: Demand::start(settings.demand, store.clone(), settings.clock.clone()),
+            demand: Demand::start(settings.demand, store.clone(), clock.clone()),
             store,
-            clock: settings.clock,
+            clock,
             issuers: Mutex::default(),
             reader: Arc::new(reader),
             pace,
@@ -176,7 +177,7 @@ impl Responder {
     pub fn service(&self) -> endpoint::Service {
         endpoint::Service::new(self.running.inner.clone())
             .with_on_demand(self.running.inner.clone())
-            .with_clock(self.running.inner.clock.clone())
+            .with_clock(Arc::new(self.running.inner.clock.clone()))
     }
 
     /// The store, for lookups without HTTP.

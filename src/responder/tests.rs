@@ -200,3 +200,41 @@ fn a_renewed_ca_certificate_is_taken_into_use() {
     assert_eq!(*inner.issuers()[0].issuer().certificate(), renewed);
     assert_eq!(responder.reports()[0].signer_fault, None);
 }
+
+#[test]
+fn by_a_clock_that_was_set_back_what_is_held_is_served_on_and_the_fault_is_told() {
+    use crate::time::ManualClock;
+    use std::io::{Read, Write};
+    let ca = Ca::new("Back");
+    let start = SystemClock.now();
+    let clock = Arc::new(ManualClock::at(start));
+    let responder = Responder::start(ResponderSettings { clock: clock.clone(), ..ResponderSettings::default() });
+    let _ = responder.running.inner.clock.clone().settled();
+    responder.set_issuers(vec![ca.spec("ca", "index.txt")]);
+    let listen = vec!["127.0.0.1:0".parse().unwrap()];
+    let settings = endpoint::Settings { listen, workers: 1, ..endpoint::Settings::default() };
+    let handle = endpoint::Server::start(&responder.service(), settings).unwrap();
+    let ask = |n| {
+        let der = crate::client::request(&ca.certificate.issuer_hashes(HashAlgorithm::Sha1), &serial(n), None);
+        let mut stream = std::net::TcpStream::connect(handle.addresses()[0]).unwrap();
+        let head = format!("POST / HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", der.len());
+        stream.write_all(&[head.as_bytes(), &der].concat()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let body = answer.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+        answer.split_off(body)
+    };
+    eventually("signed", || ask(1).len() > 100);
+    eventually("all is signed", || responder.presign_stats().missing == 0 && responder.presign_stats().backlog == 0);
+    let before = ask(1);
+    let fault = || {
+        responder.poll();
+        responder.reports()[0].signing_fault.clone()
+    };
+    assert_eq!(fault(), None);
+    clock.set(start.minus(10 * DAY));
+    assert!(fault().is_some_and(|fault| fault.contains("the clock was set back from")));
+    assert_eq!(ask(1), before);
+    clock.set(start.plus(Duration::from_secs(5)));
+    assert_eq!((ask(1), fault()), (before, None));
+}
