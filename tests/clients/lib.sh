@@ -249,6 +249,21 @@ stop_stillgood() {
     server=
 }
 
+# Whether there is a loopback of IPv6.
+has_ipv6() { grep -q '^0\{31\}1 ' /proc/net/if_inet6 2>/dev/null; }
+
+# Listens on [::1] too from now on, at the same port.
+listen_on_ipv6() {
+    sed -i "s/^listen = \[\"127.0.0.1:$port\"\]/listen = [\"127.0.0.1:$port\", \"[::1]:$port\"]/" "$work/stillgood.toml"
+    kill -HUP "$server"
+    local tries
+    for tries in $(seq 100); do
+        (exec 3<>"/dev/tcp/::1/$port") 2>/dev/null && return
+        sleep 0.1
+    done
+    fail "it listens on [::1]" "$(tail -5 "$work/stillgood.log")"
+}
+
 # Everything a suite needs: $work, $port, $url, five issuers, a running server.
 setup() {
     need openssl openssl
