@@ -116,6 +116,11 @@ fn issuers(state: &State, e: &mut Exposition) {
             family.sample("", &[("issuer", &r.id)], signer.not_after.unix());
         }
     }
+    let help = "1: to be renewed and answered for; 0: disabled, so that its answers end with its signer.";
+    let mut family = e.family("stillgood_issuer_active", Kind::Gauge, help);
+    for r in reports.iter() {
+        family.sample("", &[("issuer", &r.id)], u8::from(!r.is_disabled));
+    }
     let mut family = e.family(
         "stillgood_held_back",
         Kind::Gauge,
@@ -153,7 +158,10 @@ fn issuers(state: &State, e: &mut Exposition) {
         "Things to be looked after: known, checked in the last pass, unreadable.",
     );
     let lines: u64 = reports.iter().flat_map(|r| &r.sources).map(|source| source.quarantined).sum();
-    let troubled = reports.iter().filter(|r| r.signer_fault.is_some() || r.status_fault.is_some()).count();
+    // That the signer of a disabled issuer has expired is no trouble.
+    let now = state.clock.now();
+    let troubled = reports.iter().filter(|r| r.signer_fault.is_some() && !r.is_ending(now) || r.status_fault.is_some());
+    let troubled = troubled.count();
     let quarantined = state.registry.load().generation.as_ref().map_or(0, |g| g.quarantined.len());
     family.sample("", &[("kind", "issuer"), ("state", "known")], reports.len() + quarantined);
     family.sample("", &[("kind", "issuer"), ("state", "checked")], reports.len() - troubled);

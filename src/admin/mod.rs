@@ -144,11 +144,21 @@ impl State {
         self.agent.load_full().map(|handle| agent::Handle::clone(&handle))
     }
 
-    /// Issuers that answer with what is held and for which nothing can be signed, one line each: no reason to take the machine
-    /// out of service, and one to look.
+    /// Issuers that answer with what is held and for which nothing can be signed, and disabled ones that have come to their end,
+    /// one line each: no reason to take the machine out of service, and one to look.
     fn living_on(&self) -> Vec<String> {
+        let now = self.clock.now();
         let reports = self.responder.reports();
-        reports.iter().filter_map(|r| Some(format!("issuer {}: {}", r.id, r.cannot_sign()?))).collect()
+        let lines = reports.iter().filter_map(|report| {
+            let ended = report.is_disabled.then(|| report.cannot_answer(now)).flatten();
+            match ended {
+                Some(why) => {
+                    Some(format!("issuer {}: disabled, and no longer answered for: {why}; retire it", report.id))
+                }
+                None => Some(format!("issuer {}: {}", report.id, report.cannot_sign()?)),
+            }
+        });
+        lines.collect()
     }
 
     /// Why requests are not answered, or not all; `None` while every worker of the endpoint has its turns.
@@ -186,7 +196,7 @@ impl State {
             (Some(_), _) => {}
         }
         let reports = self.responder.reports();
-        for report in reports.iter() {
+        for report in reports.iter().filter(|report| !report.is_disabled) {
             if let Some(why) = report.cannot_answer(now) {
                 missing.push(format!("issuer {}: {why}", report.id));
             }

@@ -4,7 +4,7 @@ use crate::audit::TrailLimits;
 use crate::config::{self, Config};
 use crate::endpoint::{Limits, Mounts};
 use crate::presign::{DemandSettings, IssuerSettings};
-use crate::registry::{Generation, Issuer, SignerSource};
+use crate::registry::{Generation, Issuer, SignerSource, State};
 use crate::responder::{IssuerSpec, SignerFiles, SignerOrigin};
 use crate::signer::slots::{SlotFault, Slots};
 use crate::status::Source;
@@ -65,6 +65,7 @@ fn spec(issuer: &Arc<Issuer>, slots: &Slots) -> IssuerSpec {
         signer: Some(signer),
         sources: index.chain(crl).collect(),
         crls_are_complete: issuer.status.crls_are_complete,
+        is_disabled: issuer.state == State::Disabled,
     }
 }
 

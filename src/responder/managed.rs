@@ -459,6 +459,7 @@ impl Managed {
             refresh_secs: refresh.as_secs(),
             late_from: oldest_this_update.map(|at| at.plus(late)),
             is_ordered: matches!(self.spec.signer, Some(SignerOrigin::Slot { .. })),
+            is_disabled: self.spec.is_disabled,
         }
     }
 }

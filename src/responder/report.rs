@@ -4,6 +4,7 @@ use crate::ocsp::Profile;
 use crate::status::{SourceFacts, SourceReport};
 use crate::time::Timestamp;
 use serde::Serialize;
+use std::time::Duration;
 
 /// An issuer as of the last look at its files.
 #[derive(Clone, Debug, Serialize)]
@@ -51,6 +52,8 @@ pub struct IssuerReport {
     pub late_from: Option<Timestamp>,
     /// Its signer is ordered from a CA service, and not the operator's to replace.
     pub is_ordered: bool,
+    /// Its signer gets no successor: its answers end with it, as is wanted.
+    pub is_disabled: bool,
 }
 
 impl IssuerReport {
@@ -96,6 +99,12 @@ impl IssuerReport {
             n => format!("; {n} revocations that cannot be signed are answered tryLater"),
         };
         Some(format!("nothing can be signed: {why}{until}{but}"))
+    }
+
+    /// Whether it is disabled and no answer of full life can be signed any more: what it lacks from then on is its end, as planned.
+    pub fn is_ending(&self, now: Timestamp) -> bool {
+        let last = now.plus(Duration::from_secs(self.validity_secs));
+        self.is_disabled && self.signer.as_ref().is_none_or(|signer| signer.not_after <= last)
     }
 
     /// Whether it can answer for everything it knows and go on doing so; if not, why.

@@ -23,6 +23,8 @@ pub struct IssuerSpec {
     pub sources: Vec<Source>,
     /// Its CRLs cover every certificate together, whatever their issuingDistributionPoint says. Counts where there is no index.
     pub crls_are_complete: bool,
+    /// Its signer gets no successor: that its answers end with it is what the operator wants, and no fault.
+    pub is_disabled: bool,
 }
 
 /// Where a signer is.
@@ -69,6 +71,7 @@ impl IssuerSpec {
             signer: None,
             sources: Vec::new(),
             crls_are_complete: false,
+            is_disabled: false,
         }
     }
 

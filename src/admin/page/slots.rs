@@ -96,6 +96,7 @@ fn held(slot: &SlotReport) -> (&'static str, String) {
         (HoldReport::Approval { .. }, _) => ("warn", "⚠\u{a0}waits for approve".to_owned()),
         (HoldReport::Backoff { .. }, _) => ("warn", "⚠\u{a0}backs off".to_owned()),
         (HoldReport::None, Some(phase)) => ("faint", Text(phase).to_string()),
+        (HoldReport::None, None) if slot.state == "disabled" => ("faint", "not renewed any more".to_owned()),
         (HoldReport::None, None) if slot.state != "watched" => ("warn", "⚠\u{a0}not renewed now".to_owned()),
         (HoldReport::None, None) => ("faint", "renewed by others".to_owned()),
     }

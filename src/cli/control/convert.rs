@@ -111,13 +111,14 @@ fn of_view(view: &SlotView, pauses: &[Pause], now: Timestamp) -> SlotReport {
     if view.life.is_none() && matches!(view.slot, SlotId::Signer(_)) && active {
         reasons.push("there is no signer yet".into());
     }
-    if let Some(schedule) = view.schedule.filter(|s| s.urgent <= now) {
+    let is_disabled = view.standing == Standing::Disabled;
+    if let Some(schedule) = view.schedule.filter(|s| s.urgent <= now && !is_disabled) {
         attention = true;
         reasons.push(short(schedule.deadline, now));
     }
     match view.standing {
         Standing::Unknown => reasons.push("the registry has not been read since the start".into()),
-        Standing::Disabled => reasons.push("disabled: the signer is used while it lasts, and not renewed".into()),
+        Standing::Disabled => reasons.push(served::DISABLED.into()),
         Standing::Quarantined => attention = true,
         _ => {}
     }

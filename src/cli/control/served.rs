@@ -13,34 +13,45 @@ pub(super) const RESPONDER: &str = "responder: ";
 /// What is said of an issuer whose signer this service would renew, if its agent ran.
 const STOPPED: &str = "stopped";
 
+/// What is said of an issuer that gets no other signer.
+pub(super) const DISABLED: &str =
+    "disabled: the signer is used while it lasts, and not renewed; when it has run out, retire it";
+
 /// Adds what the responder knows to what renewal does.
 pub(super) fn add(report: &mut SlotReport, of: &IssuerReport, now: Timestamp) {
     report.entries = Some(of.entries);
     report.oldest_this_update = of.oldest_this_update;
-    let mut press = |text: String| report.press(format!("{RESPONDER}{text}"));
+    // As planned, unless what is wrong is something else.
+    let is_ending = of.is_ending(now) && of.status_fault.is_none() && of.answer_fault.is_none();
+    let mut told = |text: String, presses: bool| {
+        let text = format!("{RESPONDER}{text}");
+        if presses { report.press(text) } else { report.reasons.push(text) }
+    };
     let cannot_answer = of.cannot_answer(now);
     let trouble = cannot_answer.clone().or_else(|| of.trouble().map(str::to_owned));
     if let Some(trouble) = &trouble {
-        press(trouble.clone());
+        told(trouble.clone(), !is_ending);
     }
     if of.signer.is_none() && trouble.is_none() {
-        press("there is no signer: what is signed already is served until it runs out, and nothing follows".into());
+        let text = "there is no signer: what is signed already is served until it runs out, and nothing follows";
+        told(text.into(), !is_ending);
     }
     for (source, at) in of.sources.iter().filter_map(|source| Some((source, source.next_update?))) {
         let is_said = trouble.as_ref().is_some_and(|text| text.contains(&source.file) && text.contains("expired"));
         if at < now && !is_said {
-            press(format!("CRL {} expired at {at}: put a newer one in its place", source.file));
+            told(format!("CRL {} expired at {at}: put a newer one in its place", source.file), !is_ending);
         }
     }
     if let (Some(oldest), Some(until), true, None) =
         (of.oldest_this_update, of.runs_out, of.late_from.is_some_and(|from| from <= now), cannot_answer)
     {
-        press(format!(
+        let text = format!(
             "its oldest answers are of {oldest} and should long have been signed again; they run out at {until}"
-        ));
+        );
+        told(text, !is_ending);
     }
     for source in of.sources.iter().filter(|source| source.quarantined > 0) {
-        press(quarantined(source));
+        told(quarantined(source), true);
     }
     if let [first, rest @ ..] = of.refused_segments.as_slice() {
         let more = if rest.is_empty() { String::new() } else { format!("; and {} more", rest.len()) };
@@ -64,6 +75,7 @@ fn quarantined(source: &SourceSummary) -> String {
 /// it yet.
 pub(super) fn only(of: &IssuerReport, renewal: &Renewal, is_down: bool, now: Timestamp) -> SlotReport {
     let state = match (of.is_ordered, is_down) {
+        _ if of.is_disabled => Standing::Disabled.name(),
         (false, _) => Standing::Watched.name(),
         (true, true) => STOPPED,
         (true, false) => Standing::Unknown.name(),
@@ -95,12 +107,15 @@ pub(super) fn only(of: &IssuerReport, renewal: &Renewal, is_down: bool, now: Tim
         let life = (signer.not_before, signer.not_after);
         let schedule = Schedule::of_others(life.0, life.1, reserve, renewal.window, urgent_share);
         report.window = Some(window(schedule));
-        if schedule.urgent <= now {
+        // A disabled one gets no successor.
+        if schedule.urgent <= now && !of.is_disabled {
             let whose = if of.is_ordered { "" } else { "; it is not ours to renew: put it into its files" };
             report.press(format!("{}{whose}", short(schedule.deadline, now)));
         }
     }
-    if of.is_ordered && is_down {
+    if of.is_disabled {
+        report.reasons.push(DISABLED.into());
+    } else if of.is_ordered && is_down {
         report.reasons.push("the renewal agent does not run: the signer is used while it lasts".into());
     }
     add(&mut report, of, now);

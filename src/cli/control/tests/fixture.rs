@@ -268,6 +268,7 @@ fn report(id: &str, days: i64) -> IssuerReport {
         refresh_secs: 86_400,
         late_from: Some(at(NOW + 2 * DAY)),
         is_ordered: id != "files-ca",
+        is_disabled: false,
     }
 }
 

@@ -215,6 +215,35 @@ fn a_signer_that_is_files_has_a_window_and_a_deadline() {
 }
 
 #[test]
+fn a_disabled_issuer_that_runs_out_as_planned_presses_nobody() {
+    let site = Site::calm();
+    let expired = |report: &mut IssuerReport| {
+        report.signer.as_mut().unwrap().not_after = at(NOW - HOUR);
+        report.runs_out = Some(at(NOW - HOUR));
+        report.late_from = Some(at(NOW - DAY));
+        report.signing_fault = Some("the signer has expired".into());
+    };
+    site.first(expired);
+    assert_ne!(pressing(&site), [""; 0], "an active one does");
+    site.first(|report| report.is_disabled = true);
+    assert_eq!(pressing(&site), [""; 0]);
+    let issuer = site.status().issuers.remove(0);
+    assert_eq!((issuer.state.as_str(), issuer.phase.as_deref()), ("disabled", None));
+    for said in ["when it has run out, retire it", "ran out at"] {
+        assert!(issuer.reasons.iter().any(|reason| reason.contains(said)), "{said}: {:?}", issuer.reasons);
+    }
+    // Started anew, it has no signer; and an answer that does not verify is no end as planned.
+    site.first(|report| (report.signer, report.signer_fault) = (None, Some("expired".into())));
+    assert_eq!(pressing(&site), [""; 0]);
+    site.first(|report| report.answer_fault = Some("the signature is wrong".into()));
+    assert_ne!(pressing(&site), [""; 0]);
+    // While its signer lives, what keeps it from signing is a fault.
+    let site = Site::calm();
+    site.first(|report| (report.is_disabled, report.signing_fault) = (true, Some("the key is gone".into())));
+    assert_ne!(pressing(&site), [""; 0]);
+}
+
+#[test]
 fn an_agent_that_cannot_be_started_is_not_one_that_is_not_wanted() {
     let site = Site::calm();
     site.change(|served| served.agent_fault = Some("state/ledger.redb: Is a directory".into()));
