@@ -6,7 +6,7 @@ use common::eventually;
 use common::serving::{
     Serving, asking, index, port, prepare, start, start_logging_to, start_unread, write_config, write_registry,
 };
-use common::site::{Said, read, write_index, write_signer};
+use common::site::{Said, read, write_index, write_signer, write_signer_for};
 use std::io::{BufRead, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -172,6 +172,85 @@ fn a_start_without_a_usable_key_is_ready_with_what_is_held_and_says_that_nothing
     assert!(text.contains("200 OK") && text.contains("\nready\nissuer ca: nothing can be signed: "), "{text}");
     assert!(text.contains("ocsp.key") && text.contains("; what is held is served until 2"), "{text}");
     assert_eq!(serving.said(&lab, 3), Said::Revoked);
+}
+
+#[test]
+fn a_disabled_issuer_whose_signer_has_run_out_does_not_make_the_process_unready() {
+    let dir = tempfile::tempdir().unwrap();
+    let lab = prepare(dir.path(), 5);
+    write_signer_for(dir.path(), &lab, KeyKind::EcdsaP256, Duration::from_secs(30));
+    write_registry(dir.path(), 1, "disabled");
+    let admin = port();
+    write_config(dir.path(), admin, "[response]\nvalidity = \"60s\"\nrefresh = \"20s\"\nbackdate = \"5s\"");
+    let mut serving = start(dir.path(), admin, |_| {});
+    eventually(LIMIT, "served while the signer lasts", || serving.said(&lab, 3) == Said::Revoked);
+    eventually(2 * LIMIT, "and no longer", || serving.said(&lab, 3) == Said::Error(3));
+    let has_ended = |serving: &Serving| {
+        let text = serving.readyz();
+        assert!(text.contains("200 OK"), "{text}");
+        text.contains("\nready\nissuer ca: disabled, and no longer answered for: ") && text.contains("; retire it\n")
+    };
+    eventually(LIMIT, "it is told", || has_ended(&serving));
+    serving.signal("TERM");
+    assert!(serving.child.wait().unwrap().success());
+    // Nor after a start, which finds an expired signer.
+    let serving = start(dir.path(), admin, |_| {});
+    eventually(LIMIT, "the issuer is looked at", || serving.readyz().contains("issuer ca: "));
+    eventually(LIMIT, "it is told again", || has_ended(&serving));
+    let metrics = serving.admin("/metrics");
+    for line in [
+        "stillgood_ready 1",
+        "stillgood_issuer_active{issuer=\"ca\"} 0",
+        "stillgood_items{kind=\"issuer\",state=\"unreadable\"} 0",
+        "stillgood_items{kind=\"issuer\",state=\"checked\"} 1",
+    ] {
+        assert!(metrics.contains(&format!("\n{line}\n")), "{line}: {metrics}");
+    }
+    let mut status = Command::new(env!("CARGO_BIN_EXE_stillgood"));
+    let status = status.args(["status", "--config"]).arg(dir.path().join("stillgood.toml")).output().unwrap();
+    assert_eq!(status.status.code(), Some(0), "{}", String::from_utf8_lossy(&status.stdout));
+    // One that is to be renewed does; nobody is answered then.
+    write_registry(dir.path(), 2, "active");
+    eventually(LIMIT, "not ready", || serving.readyz().contains("503 "));
+    assert!(serving.admin("/readyz/any").contains("503 "), "{}", serving.admin("/readyz/any"));
+    assert!(serving.admin("/metrics").contains("\nstillgood_issuer_active{issuer=\"ca\"} 1\n"));
+}
+
+#[test]
+fn one_issuer_in_trouble_makes_it_unready_and_takes_it_out_of_no_load_balancer() {
+    let dir = tempfile::tempdir().unwrap();
+    let lab = prepare(dir.path(), 5);
+    let other = common::Lab::new("Other");
+    std::fs::write(dir.path().join("other.pem"), stillgood::x509::pem::encode("CERTIFICATE", other.ca.der())).unwrap();
+    let record = |id: &str, certificate: &str, index: &str| {
+        format!(
+            r#"{{ "id": "{id}", "state": "active", "certificate": "{certificate}", "status": {{ "index": "{index}" }},
+                "signer": {{ "certificate": "ocsp.pem", "key": "ocsp.key" }} }}"#
+        )
+    };
+    let registry = |generation: u64, records: &[String]| {
+        let text = format!(r#"{{ "generation": {generation}, "issuers": [ {} ] }}"#, records.join(", "));
+        std::fs::write(dir.path().join("issuers.new"), text).unwrap();
+        std::fs::rename(dir.path().join("issuers.new"), dir.path().join("issuers.json")).unwrap();
+    };
+    registry(1, &[record("ca", "ca.pem", "index.txt"), record("other", "other.pem", "gone.txt")]);
+    let admin = port();
+    write_config(dir.path(), admin, "");
+    let config = std::fs::read_to_string(dir.path().join("stillgood.toml")).unwrap();
+    let config = config.replace("[registry]\n", "[registry]\nmax_change = 1.0\n");
+    std::fs::write(dir.path().join("stillgood.toml"), config).unwrap();
+    let serving = start(dir.path(), admin, |_| {});
+    let any = || serving.admin("/readyz/any");
+    eventually(LIMIT, "in service", || any().ends_with("\r\n\r\nserving\n"));
+    let text = serving.readyz();
+    assert!(text.contains("503 ") && text.contains("issuer other: ") && !text.contains("issuer ca: "), "{text}");
+    assert_eq!(serving.said(&lab, 3), Said::Revoked);
+    // With nobody left to answer for it is out.
+    registry(2, &[record("other", "other.pem", "gone.txt")]);
+    eventually(LIMIT, "out of service", || any().contains("503 ") && any().contains("issuer other: "));
+    // Where no issuer is wanted, nothing is missing.
+    registry(3, &[]);
+    eventually(LIMIT, "in service again", || any().contains("200 OK"));
 }
 
 #[test]

@@ -21,6 +21,7 @@ use crate::responder::Responder;
 use crate::time::{Clock, Timestamp, monotonic};
 use arc_swap::{ArcSwap, ArcSwapOption};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// A look at the files is due every half second; one that is this late means that something hangs.
@@ -56,6 +57,8 @@ pub struct State {
     lines_dropped: ArcSwapOption<Count>,
     meter: page::Meter,
     load: load::Load,
+    /// Each issuer has been answered for, or it was known why not.
+    has_started: AtomicBool,
 }
 
 /// Says how everything is; never waits.
@@ -87,6 +90,7 @@ impl State {
             lines_dropped: ArcSwapOption::empty(),
             meter: page::Meter::default(),
             load: load::Load::default(),
+            has_started: AtomicBool::new(false),
         }
     }
 
@@ -114,8 +118,9 @@ impl State {
         self.agent_fault.load().as_ref().map(|fault| fault.as_str().to_owned())
     }
 
-    /// Looks at how many clients are turned away; to be called every few seconds.
+    /// Looks at how many clients are turned away, and whether the start is over; to be called every few seconds.
     pub fn look_at_load(&self) {
+        let _ = self.serves_nobody();
         self.load.note(load::Counts::of(&self.endpoint.load().snapshot()), crate::time::monotonic());
     }
 
@@ -164,6 +169,38 @@ impl State {
     /// Why requests are not answered, or not all; `None` while every worker of the endpoint has its turns.
     fn not_alive(&self) -> Option<String> {
         self.pulse.load().fault(Pulse::OVERDUE)
+    }
+
+    /// Why nobody should be sent here, one line each; empty as long as any issuer is answered for, also where others are in
+    /// trouble and the service is not ready: what their trouble is others share, who read the same files. During a start it is
+    /// waited for everything that is on its way.
+    pub fn serves_nobody(&self) -> Vec<String> {
+        if let Some(fault) = self.not_alive() {
+            return vec![fault];
+        }
+        if self.responder.last_pass().is_none() {
+            return vec!["the files have not been read yet".to_owned()];
+        }
+        let registry = self.registry.load();
+        let Some(generation) = &registry.generation else {
+            let fault = registry.fault.as_ref().map(|fault| format!("registry: {fault}"));
+            return vec![fault.unwrap_or_else(|| "the registry has not been read yet".to_owned())];
+        };
+        let (now, reports) = (self.clock.now(), self.responder.reports());
+        let missing: Vec<_> = reports.iter().filter_map(|report| Some((report, report.cannot_answer(now)?))).collect();
+        if missing.iter().all(|(report, _)| report.is_disabled || !report.is_under_way(now)) {
+            self.has_started.store(true, Ordering::Relaxed);
+        }
+        let serves = match reports.len() {
+            0 => generation.quarantined.is_empty(),
+            all => missing.len() < all,
+        };
+        if serves && self.has_started.load(Ordering::Relaxed) {
+            return Vec::new();
+        }
+        let lines = missing.iter().map(|(report, why)| format!("issuer {}: {why}", report.id));
+        let unusable = generation.quarantined.iter().filter(|_| reports.is_empty());
+        lines.chain(unusable.map(|q| format!("issuer {}: its registry record cannot be used", q.name()))).collect()
     }
 
     /// Why the service is not ready, one line each; empty when it is.

@@ -31,6 +31,10 @@ pub(super) fn answer(state: &State, method: &Method, path: &str, reads_html: boo
                 text(StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n")
             }
         }
+        "/readyz/any" => match state.serves_nobody() {
+            none if none.is_empty() => text(StatusCode::OK, "serving\n".into()),
+            missing => text(StatusCode::SERVICE_UNAVAILABLE, missing.join("\n") + "\n"),
+        },
         "/metrics" => {
             let mut response = text(StatusCode::OK, metrics::page(state));
             let of = header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
@@ -42,7 +46,7 @@ pub(super) fn answer(state: &State, method: &Method, path: &str, reads_html: boo
         "/" if reads_html => status(state),
         "/" => text(
             StatusCode::OK,
-            "stillgood\n\n/healthz      alive?\n/readyz       answers for every issuer? if not, why\n/metrics      for Prometheus\n\
+            "stillgood\n\n/healthz      alive?\n/readyz       answers for every issuer? if not, why\n/readyz/any   for any? for load balancers\n/metrics      for Prometheus\n\
              /status       for people, in a browser\n/status.json  issuers, signers, sources, faults\n"
                 .into(),
         ),

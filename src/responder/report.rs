@@ -85,6 +85,12 @@ impl IssuerReport {
         expired.map(|source| format!("CRL {}: expired; no answer can say good", source.file))
     }
 
+    /// Whether what it lacks at `now` is being read or signed, as far as is known.
+    pub fn is_under_way(&self, now: Timestamp) -> bool {
+        let is_missing = self.sources.is_empty() || !self.is_complete || self.runs_out.is_some_and(|at| at <= now);
+        is_missing && self.trouble().is_none()
+    }
+
     /// Why nothing can be signed for it now, though what is held answers on; `None`: there is a signer whose test response was
     /// verified before it was taken into use, it has life left, and the last signing went well.
     pub fn cannot_sign(&self) -> Option<String> {
