@@ -2,44 +2,13 @@
 
 use super::exposition::{Exposition, Kind};
 use crate::agent::{Handle, Tally};
-use crate::renewal::{Cause, Hold, Park, Reach, SlotId, SlotView};
+use crate::renewal::{Cause, Hold, Park, Reach, SlotId, SlotView, Standing};
 use std::collections::BTreeMap;
 
 /// What the agent published at its last pass.
 pub(super) fn metrics(agent: &Handle, e: &mut Exposition) {
     let (snapshot, view) = (agent.snapshot(), agent.view());
-    let signers = || {
-        snapshot.slots.iter().filter_map(|slot| match &slot.slot {
-            SlotId::Signer(issuer) => Some((issuer.as_str(), slot)),
-            SlotId::Credential(_) => None,
-        })
-    };
-    let mut family = e.family(
-        "stillgood_signer_due_seconds",
-        Kind::Gauge,
-        "When the renewal of the signer in use begins, in seconds since the epoch.",
-    );
-    for (issuer, slot) in signers() {
-        if let Some(schedule) = &slot.schedule {
-            family.sample("", &[("issuer", issuer)], schedule.due.unix());
-        }
-    }
-    let mut family = e.family(
-        "stillgood_signer_deadline_seconds",
-        Kind::Gauge,
-        "When the next signer must be in use: notAfter - validity - margin, in seconds since the epoch.",
-    );
-    for (issuer, slot) in signers() {
-        family.sample("", &[("issuer", issuer)], slot.deadline.unix());
-    }
-    let mut family = e.family(
-        "stillgood_renewal_state",
-        Kind::Gauge,
-        "1 for the state of an issuer's renewal, with the reason why it waits, if it does.",
-    );
-    for (issuer, slot) in signers() {
-        family.sample("", &[("issuer", issuer), ("state", slot.phase), ("reason", reason(slot))], 1);
-    }
+    signers(&snapshot.slots, e);
     let mut family =
         e.family("stillgood_renewal_requests_total", Kind::Counter, "Requests to CA services, by cause and result.");
     let mut counted: BTreeMap<_, u64> =
@@ -114,17 +83,108 @@ pub(super) fn metrics(agent: &Handle, e: &mut Exposition) {
     );
 }
 
-/// Why a slot waits, in one word.
+/// What is known of each issuer's signer. Of issuers that are gone nothing is to be renewed: the core remembers them, and says so
+/// to nobody here.
+fn signers(slots: &[SlotView], e: &mut Exposition) {
+    let signers = || {
+        let those = slots.iter().filter(|slot| !matches!(slot.standing, Standing::Retired | Standing::Removed));
+        those.filter_map(|slot| match &slot.slot {
+            SlotId::Signer(issuer) => Some((issuer.as_str(), slot)),
+            SlotId::Credential(_) => None,
+        })
+    };
+    let mut family = e.family(
+        "stillgood_signer_due_seconds",
+        Kind::Gauge,
+        "When the renewal of the signer in use begins, in seconds since the epoch.",
+    );
+    for (issuer, slot) in signers() {
+        if let Some(schedule) = &slot.schedule {
+            family.sample("", &[("issuer", issuer)], schedule.due.unix());
+        }
+    }
+    let mut family = e.family(
+        "stillgood_signer_deadline_seconds",
+        Kind::Gauge,
+        "When the next signer must be in use: notAfter - validity - margin, in seconds since the epoch.",
+    );
+    for (issuer, slot) in signers() {
+        family.sample("", &[("issuer", issuer)], slot.deadline.unix());
+    }
+    let mut family = e.family(
+        "stillgood_renewal_state",
+        Kind::Gauge,
+        "1 for the state of an issuer's renewal, with the reason why it waits, if it does.",
+    );
+    for (issuer, slot) in signers() {
+        family.sample("", &[("issuer", issuer), ("state", slot.phase), ("reason", reason(slot))], 1);
+    }
+}
+
+/// Why a slot waits, in one word. What the registry says comes first: one that is not to be asked for waits for nothing else.
 fn reason(slot: &SlotView) -> &'static str {
-    match &slot.hold {
-        Hold::Parked { why: Park::Refused, .. } => "refused",
-        Hold::Parked { why: Park::Rejected, .. } => "rejected",
-        Hold::Parked { why: Park::Governor, .. } => "governor",
-        Hold::Backoff { .. } => "backoff",
-        Hold::None if slot.phase == "staged" => "activation",
-        Hold::None => match slot.standing {
-            crate::renewal::Standing::Active => "none",
-            other => other.name(),
-        },
+    match (slot.standing, &slot.hold) {
+        (Standing::Active, Hold::Parked { why: Park::Refused, .. }) => "refused",
+        (Standing::Active, Hold::Parked { why: Park::Rejected, .. }) => "rejected",
+        (Standing::Active, Hold::Parked { why: Park::Governor, .. }) => "governor",
+        (Standing::Active, Hold::Backoff { .. }) => "backoff",
+        (Standing::Active, Hold::None) if slot.phase == "staged" => "activation",
+        (Standing::Active, Hold::None) => "none",
+        (other, _) => other.name(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::IssuerId;
+    use crate::time::Timestamp;
+
+    fn parked(id: &str, standing: Standing) -> SlotView {
+        let at = Timestamp::from_unix(1_795_269_600);
+        SlotView {
+            slot: SlotId::Signer(IssuerId::new(id).unwrap()),
+            endpoint: None,
+            standing,
+            phase: "ordered",
+            order: None,
+            hold: Hold::Parked { why: Park::Refused, text: "no such profile".into(), since: at, canary: at },
+            life: None,
+            schedule: None,
+            next: None,
+            awaits_approval: false,
+            deadline: at,
+            failures: 1,
+            last_failure: None,
+            submissions_today: 0,
+            issuances_today: 0,
+            cause: Cause::Scheduled,
+        }
+    }
+
+    #[test]
+    fn an_issuer_that_is_gone_has_no_deadline_and_one_that_is_not_to_be_asked_for_is_not_parked() {
+        let slots = [
+            parked("kept", Standing::Active),
+            parked("stopped", Standing::Disabled),
+            parked("broken", Standing::Quarantined),
+            parked("retired", Standing::Retired),
+            parked("removed", Standing::Removed),
+        ];
+        let mut e = Exposition::default();
+        signers(&slots, &mut e);
+        let text = e.finish();
+        let series: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(
+            series,
+            [
+                "stillgood_signer_deadline_seconds{issuer=\"kept\"} 1795269600",
+                "stillgood_signer_deadline_seconds{issuer=\"stopped\"} 1795269600",
+                "stillgood_signer_deadline_seconds{issuer=\"broken\"} 1795269600",
+                "stillgood_renewal_state{issuer=\"kept\",state=\"ordered\",reason=\"refused\"} 1",
+                "stillgood_renewal_state{issuer=\"stopped\",state=\"ordered\",reason=\"disabled\"} 1",
+                "stillgood_renewal_state{issuer=\"broken\",state=\"ordered\",reason=\"quarantined\"} 1",
+            ]
+        );
     }
 }
