@@ -288,4 +288,38 @@ fn every_kind_of_no_has_its_exit_status() {
         let output = bench.run(words);
         assert_eq!(output.status.code(), Some(code), "{words:?}: {output:?}");
     }
+    // What answers and cannot be understood is neither "needs somebody" nor "does not run".
+    let odd = bench.path().join("odd.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&odd).unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = std::io::BufRead::read_line(&mut std::io::BufReader::new(&stream), &mut String::new());
+            let _ = std::io::Write::write_all(&mut stream, b"{}\n");
+        }
+    });
+    for words in [&["status"][..], &["explain", "ca"], &["plan"], &["resume", "--all"]] {
+        let mut verb = Command::new(env!("CARGO_BIN_EXE_stillgood"));
+        let output = verb.args(words).arg("--json").arg("--socket").arg(&odd).output().unwrap();
+        assert_eq!(output.status.code(), Some(7), "{words:?}: {output:?}");
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(said["error"], "failed", "{said}");
+    }
+}
+
+#[test]
+fn every_exit_status_is_told_by_help_and_in_the_document() {
+    let help = |words: &[&str]| {
+        let output = Command::new(env!("CARGO_BIN_EXE_stillgood")).args(words).arg("--help").output().unwrap();
+        String::from_utf8(output.stdout).unwrap().split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let document = include_str!("../docs/VERBS.md");
+    let exits = |text: &str| text.split_once("Exit status: ").unwrap().1.to_owned();
+    for code in 0..=7 {
+        assert!(document.contains(&format!("\n| {code} | ")), "{code} in docs/VERBS.md");
+        assert!(exits(&help(&[])).contains(&format!("{code} ")), "{code} in --help");
+    }
+    for verb in ["status", "explain", "plan", "history", "pause", "resume", "renew", "unpark", "resign", "approve"] {
+        let said = exits(&help(&[verb]));
+        assert!(said.contains("1 something needs you;") && said.contains("7 it failed"), "{verb}: {said}");
+    }
 }

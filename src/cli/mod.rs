@@ -1,7 +1,8 @@
 //! The command line: one file per verb.
 //!
-//! Exit codes are a contract, documented in `--help`: 0 fine; 1 looked at and not fine, or failed; 2 the command line
-//! cannot be understood. `probe` speaks the convention of monitoring plug-ins instead: 0 OK, 1 WARNING, 2 CRITICAL,
+//! Exit codes are a contract, documented in `--help` and docs/VERBS.md: 0 fine; 1 looked at and not fine, or `serve`, `demo` or
+//! `inspect` could not do its work; 2 the command line cannot be understood; 3 to 7 of the verbs that ask a running service
+//! ([`operate`]). `probe` speaks the convention of monitoring plug-ins instead: 0 OK, 1 WARNING, 2 CRITICAL,
 //! 3 UNKNOWN, and 3 for a command line it cannot understand.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "verbs talk to people")]
 
@@ -37,8 +38,9 @@ use std::process::ExitCode;
     arg_required_else_help = true
 )]
 #[command(after_help = "Start with `stillgood demo`: it makes a small PKI, serves it, and prints what to try.\n\
-    Exit status: 0 done; 1 a fault was found or the work could not be done; 2 the command line cannot be understood. \
-    `probe` has those of Nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.")]
+    Exit status: 0 done; 1 a fault was found, something needs you, or the work could not be done; 2 the command line cannot be \
+    understood. Verbs that ask a running service: 3 none answers; 4 it refuses; 5 it renews no signer, or its renewal agent does \
+    not run; 6 what `renew --wait` waited for has not come about; 7 it failed. `probe` has those of Nagios: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN.")]
 struct Cli {
     #[command(subcommand)]
     command: Command,

@@ -28,7 +28,7 @@ use serde::de::DeserializeOwned;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-/// Something should be looked at, or something failed.
+/// Something should be looked at.
 const ATTENTION: u8 = 1;
 /// The command line cannot be understood.
 const USAGE: u8 = 2;
@@ -40,11 +40,13 @@ const REFUSED: u8 = 4;
 const NO_AGENT: u8 = 5;
 /// What was waited for has not come about.
 const NOT_YET: u8 = 6;
+/// The service could not do it, or what it said cannot be read.
+const FAILED: u8 = 7;
 
 /// Exit status of these verbs, for `--help`.
-const EXITS: &str = "Exit status: 0 done, and nothing needs you; 1 something needs you, or it failed; 2 the command line \
+const EXITS: &str = "Exit status: 0 done, and nothing needs you; 1 something needs you; 2 the command line \
 cannot be understood; 3 no service answers at the socket; 4 the service refuses: no such name, or nothing to do; 5 the service \
-renews no signer, or its renewal agent does not run.";
+renews no signer, or its renewal agent does not run; 7 it failed.";
 
 /// Which service is meant.
 #[derive(Debug, clap::Args)]
@@ -147,12 +149,12 @@ fn tell(verb: &str, json: bool, trouble: &Trouble) -> ExitCode {
     let (code, kind) = match trouble {
         Trouble::Usage(_) => (USAGE, "usage"),
         Trouble::Unreachable(_) => (UNREACHABLE, "unreachable"),
-        Trouble::Failed(_) => (ATTENTION, "failed"),
+        Trouble::Failed(_) => (FAILED, "failed"),
         Trouble::Refused(refusal) => match refusal.kind {
             RefusalKind::Refused | RefusalKind::Malformed => (REFUSED, "refused"),
             RefusalKind::NoAgent => (NO_AGENT, "no-agent"),
             RefusalKind::Busy => (UNREACHABLE, "busy"),
-            RefusalKind::Failed | RefusalKind::Other => (ATTENTION, "failed"),
+            RefusalKind::Failed | RefusalKind::Other => (FAILED, "failed"),
         },
     };
     if json {
