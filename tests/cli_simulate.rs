@@ -24,7 +24,34 @@ fn the_scenarios_are_named_and_an_unknown_one_is_a_slip() {
     let unknown = simulate(&["no-such"]);
     assert_eq!(unknown.status.code(), Some(2));
     assert!(text(&unknown.stderr).contains("--list"), "{}", text(&unknown.stderr));
-    assert_eq!(simulate(&[]).status.code(), Some(2));
+}
+
+#[test]
+fn without_a_name_the_five_outages_are_replayed_and_drawn_where_one_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let run = |words: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_stillgood"));
+        command.arg("simulate").args(words).current_dir(dir.path()).output().unwrap()
+    };
+    let pictures = || {
+        let mut names: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|f| f.unwrap().file_name()).collect();
+        names.sort();
+        names.into_iter().map(|name| name.into_string().unwrap()).collect::<Vec<_>>()
+    };
+    // For machines: nothing but what is printed.
+    assert!(run(&["connection-leak", "--json"]).status.success());
+    assert_eq!(pictures(), [""; 0]);
+    let all = run(&["--nodes", "12"]);
+    let shown = text(&all.stdout);
+    let outages =
+        ["connection-leak", "expired-client-credential", "ill-formed-certificate", "request-loop", "retired-ca-storm"];
+    let expected: Vec<String> = outages.iter().map(|name| format!("{name}.svg")).collect();
+    assert_eq!(pictures(), expected, "{shown}");
+    for name in &expected {
+        assert!(shown.contains(&format!("picture: {name}\n")), "{shown}");
+        assert!(fs::read_to_string(dir.path().join(name)).unwrap().starts_with("<svg"));
+    }
+    assert!(all.status.success(), "{shown}");
 }
 
 #[test]

@@ -16,9 +16,10 @@ use std::process::ExitCode;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
+  stillgood simulate                               the five outages: figures of both policies, what must hold, a picture (SVG) of each
   stillgood simulate --list                        what there is
-  stillgood simulate retired-ca-storm              one scenario: figures of both policies, and what must hold
-  stillgood simulate --all --out pictures          all of them, with a picture (SVG) of each
+  stillgood simulate retired-ca-storm              one scenario
+  stillgood simulate --all --out pictures          all of them, with the pictures in a directory of their own
   stillgood simulate slow-ca --seed 7 --json       another course of chance, for machines
   stillgood simulate --worlds 1000 --seed 1        worlds at random: the rules are checked at every step
   stillgood simulate --config stillgood.toml --registry issuers.json --ca-down 10d
@@ -27,13 +28,13 @@ Examples:
 A run is repeated exactly by its seed. Exit codes: 0 everything holds, 1 something does not, 2 the command line cannot be \
 understood.")]
 pub(super) struct Args {
-    /// The scenario; --list names them
+    /// The scenario; --list names them [default: the five outages that happened]
     #[arg(value_name = "SCENARIO", conflicts_with_all = ["all", "worlds", "list"])]
     scenario: Option<String>,
     /// Name the scenarios and stop
     #[arg(long)]
     list: bool,
-    /// Run all scenarios
+    /// Run all scenarios: the outages, a variation, quiet years and other trouble
     #[arg(long, conflicts_with_all = ["worlds", "list"])]
     all: bool,
     /// Draw so many worlds at random, from the seed on, and check the rules in each
@@ -45,7 +46,7 @@ pub(super) struct Args {
     /// A smaller fleet, for a quick look; with a scenario as many nodes at least as it needs
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_000))]
     nodes: Option<u64>,
-    /// Write a picture of each scenario into this directory, as NAME.svg
+    /// Write a picture of each scenario into this directory, as NAME.svg [default: where you are; with --json or --markdown none]
     #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "worlds", "list"])]
     out: Option<PathBuf>,
     /// Write INCIDENTS.md and its pictures into this directory; with --all
@@ -71,6 +72,10 @@ pub(super) struct Args {
     json: bool,
 }
 
+/// The outages that happened, in the order of docs/INCIDENTS.md.
+const OUTAGES: [&str; 5] =
+    ["retired-ca-storm", "request-loop", "connection-leak", "ill-formed-certificate", "expired-client-credential"];
+
 pub(super) fn run(args: &Args) -> ExitCode {
     if args.list {
         Scenario::all().iter().for_each(|s| print(&format!("{:<26}{}\n", s.name, s.title)));
@@ -91,10 +96,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
             }
         },
         None if args.all => Scenario::all(),
-        None => {
-            print_error("name a scenario, or write --all; `stillgood simulate --list` names them\n");
-            return ExitCode::from(2);
-        }
+        None => OUTAGES.iter().filter_map(|name| Scenario::named(name)).collect(),
     };
     match scenarios_run(args, scenarios) {
         Ok(true) => ExitCode::SUCCESS,
@@ -115,8 +117,18 @@ fn scenarios_run(args: &Args, scenarios: Vec<Scenario>) -> Result<bool, String> 
         if !args.json {
             print(&format!("{}\n", table(&scenario, &report)));
         }
-        if let Some(dir) = &args.out {
-            write(&dir.join(format!("{}.svg", scenario.name)), &svg(&scenario, &report))?;
+        let is_wanted = args.out.is_some() || !(args.json || args.markdown.is_some());
+        if is_wanted {
+            let file = args.out.clone().unwrap_or_default().join(format!("{}.svg", scenario.name));
+            match write(&file, &svg(&scenario, &report)) {
+                Ok(()) if args.json => {}
+                Ok(()) => print(&format!("picture: {}\n\n", file.display())),
+                // Nobody asked for it there.
+                Err(text) if args.out.is_none() => {
+                    print_error(&format!("no picture: {text}; --out DIR writes it elsewhere\n"));
+                }
+                Err(text) => return Err(text),
+            }
         }
         reports.push((scenario, report));
     }
