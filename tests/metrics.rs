@@ -103,6 +103,12 @@ fn the_page_of_metrics_is_as_documented() {
     assert_eq!(value("stillgood_refresh_seconds{issuer=\"ca\"}"), 43_200);
     let life = value("stillgood_runs_out_seconds{") - value("stillgood_oldest_this_update_seconds{");
     assert_eq!(life, 2 * 86_400 - 1, "nextUpdate is the last second");
+    // Of a signer that is files too: when the status page turns, and the deadline.
+    let of_signer = |what: &str| value(&format!("stillgood_signer_{what}_seconds{{issuer=\"ca\"}}"));
+    assert_eq!(of_signer("deadline"), of_signer("not_after") - 2 * 86_400 - 3_600, "validity and margin");
+    let usable = of_signer("deadline") - of_signer("not_before");
+    assert!((of_signer("urgent") - of_signer("not_before") - usable * 9 / 10).abs() <= 1, "{text}");
+    assert!(!text.contains("stillgood_signer_due_seconds{"), "it is not ours to renew: {text}");
     assert_eq!(value("stillgood_audit_lost_total"), 0);
 }
 

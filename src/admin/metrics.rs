@@ -15,6 +15,9 @@ pub(super) fn page(state: &State) -> String {
     if let Some(agent) = &*state.agent.load() {
         super::renewal::metrics(agent, &mut e);
     }
+    if let Some(report) = &*state.report.load() {
+        super::lives::metrics(&report(), &mut e);
+    }
     e.finish()
 }
 

@@ -4,6 +4,7 @@
 
 pub mod control;
 mod exposition;
+mod lives;
 mod load;
 mod metrics;
 mod page;

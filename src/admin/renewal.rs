@@ -104,14 +104,6 @@ fn signers(slots: &[SlotView], e: &mut Exposition) {
         }
     }
     let mut family = e.family(
-        "stillgood_signer_deadline_seconds",
-        Kind::Gauge,
-        "When the next signer must be in use: notAfter - validity - margin, in seconds since the epoch.",
-    );
-    for (issuer, slot) in signers() {
-        family.sample("", &[("issuer", issuer)], slot.deadline.unix());
-    }
-    let mut family = e.family(
         "stillgood_renewal_state",
         Kind::Gauge,
         "1 for the state of an issuer's renewal, with the reason why it waits, if it does.",
@@ -163,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn an_issuer_that_is_gone_has_no_deadline_and_one_that_is_not_to_be_asked_for_is_not_parked() {
+    fn an_issuer_that_is_gone_is_told_nothing_of_and_one_that_is_not_to_be_asked_for_is_not_parked() {
         let slots = [
             parked("kept", Standing::Active),
             parked("stopped", Standing::Disabled),
@@ -178,9 +170,6 @@ mod tests {
         assert_eq!(
             series,
             [
-                "stillgood_signer_deadline_seconds{issuer=\"kept\"} 1795269600",
-                "stillgood_signer_deadline_seconds{issuer=\"stopped\"} 1795269600",
-                "stillgood_signer_deadline_seconds{issuer=\"broken\"} 1795269600",
                 "stillgood_renewal_state{issuer=\"kept\",state=\"ordered\",reason=\"refused\"} 1",
                 "stillgood_renewal_state{issuer=\"stopped\",state=\"ordered\",reason=\"disabled\"} 1",
                 "stillgood_renewal_state{issuer=\"broken\",state=\"ordered\",reason=\"quarantined\"} 1",

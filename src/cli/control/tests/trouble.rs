@@ -214,6 +214,32 @@ fn a_signer_that_is_files_has_a_window_and_a_deadline() {
     }
 }
 
+/// `stillgood_signer_urgent_seconds` is the `urgent` of this report: StillgoodSignerExpires and StillgoodSignerDeadline come when it has passed.
+#[test]
+fn whether_it_lives_for_an_hour_or_a_year_a_signer_needs_somebody_from_the_moment_of_its_alert_on() {
+    let life_validity_margin = [(HOUR, 600, 120), (7 * DAY, 4 * HOUR, HOUR), (365 * DAY, 4 * DAY, HOUR)];
+    for (life, validity, margin) in life_validity_margin {
+        let usable = life - validity - margin;
+        let site = |urgent: i64| {
+            let site = Site::calm();
+            site.change(|served| served.renewal.margin = Duration::from_secs(margin.unsigned_abs()));
+            site.first(|report| {
+                report.validity_secs = validity.unsigned_abs();
+                let signer = report.signer.as_mut().unwrap();
+                signer.not_before = at(urgent - usable / 10 * 9);
+                signer.not_after = at(urgent - usable / 10 * 9 + life);
+            });
+            site
+        };
+        let before = site(NOW + 1);
+        assert_eq!(before.status().issuers[0].window.unwrap().urgent, at(NOW + 1), "{life}");
+        assert_eq!(pressing(&before), [""; 0], "{life}");
+        let from = site(NOW);
+        assert_eq!(from.status().issuers[0].window.unwrap().urgent, at(NOW), "{life}");
+        assert!(pressing(&from)[0].contains("its time is short"), "{life}");
+    }
+}
+
 #[test]
 fn a_disabled_issuer_that_runs_out_as_planned_presses_nobody() {
     let site = Site::calm();
