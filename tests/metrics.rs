@@ -113,6 +113,39 @@ fn the_page_of_metrics_is_as_documented() {
 }
 
 #[test]
+fn what_becomes_of_nonces_and_how_long_a_revocation_takes_is_measured() {
+    let dir = tempfile::tempdir().unwrap();
+    let lab = prepare(dir.path(), 50);
+    write_registry(dir.path(), 1, "active");
+    let admin = port();
+    write_config(dir.path(), admin, "[response]\nnonce = \"answer\"");
+    let serving = start(dir.path(), admin, |_| {});
+    eventually(LIMIT, "ready", || serving.readyz().contains("200 OK"));
+    let ask = |n: u64, nonce: Option<&[u8]>| {
+        let request =
+            common::request(&lab.hashes(stillgood::ocsp::HashAlgorithm::Sha1), &[common::long_serial(n)], nonce);
+        common::site::post(serving.endpoint, &request);
+    };
+    ask(1, None);
+    ask(1, Some(&[7; 32]));
+    ask(60, Some(&[7; 32])); // never issued
+    let is_there = |series: &str| page(&serving.admin("/metrics")).contains(&format!("\n{series}\n"));
+    for (result, n) in [("echoed", 1), ("leftOut", 0), ("refused", 1)] {
+        assert!(
+            is_there(&format!("stillgood_nonce_requests_total{{result=\"{result}\"}} {n}")),
+            "{}",
+            serving.admin("/metrics")
+        );
+    }
+    assert!(is_there("stillgood_revocation_lag_seconds_count 0"), "what was revoked before the start does not count");
+    common::site::write_index(dir.path(), 50, &[3, 4]);
+    eventually(LIMIT, "revoked", || serving.said(&lab, 4) == Said::Revoked);
+    assert!(is_there("stillgood_revocation_lag_seconds_count 1"), "{}", serving.admin("/metrics"));
+    assert!(is_there("stillgood_revocation_lag_seconds_bucket{le=\"30\"} 1"));
+    eventually(LIMIT, "none waits", || is_there("stillgood_revocation_waiting_seconds{issuer=\"ca\"} 0"));
+}
+
+#[test]
 fn with_a_renewal_agent_every_metric_that_is_documented_is_there_and_counters_begin_at_0() {
     let dir = tempfile::tempdir().unwrap();
     let mut fleet = Fleet::new(dir.path(), 1);

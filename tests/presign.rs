@@ -99,6 +99,48 @@ fn a_revocation_is_served_at_once_and_stays_when_its_slice_is_signed_again() {
 }
 
 #[test]
+fn how_long_a_revocation_waits_for_its_signature_is_told_and_measured_when_it_is_served() {
+    let b = bench(None, Lab::new("L"), now());
+    b.presigner.set_signer(&b.issuer, Some(b.lab.active_signer()));
+    b.presigner.set_table(&b.issuer, table(3000, 10, None));
+    b.settle();
+    let when = now().minus(Duration::from_secs(1));
+    let revoking = |those: &[u64]| {
+        let bits = b.issuer.view().table.as_ref().unwrap().bits();
+        let status = |n: u64| if n % 10 == 0 || those.contains(&n) { revoked(when) } else { CertStatus::Good };
+        Table::build(&(0..3000).map(|n| (long_serial(n), status(n))).collect::<Vec<_>>(), bits, Unlisted::NotIssued)
+            .unwrap()
+    };
+    let counts = || b.presigner.revocation_lag().buckets;
+    let since = |secs: u64| std::time::Instant::now().checked_sub(Duration::from_secs(secs));
+    // Of what nobody looked at before it is not known since when it was there; what was revoked all along does not count.
+    b.presigner.set_table_since(&b.issuer, revoking(&[7]), None);
+    eventually(LIMIT, "served", || b.status(7) == Some(revoked(when)));
+    assert_eq!(counts().iter().sum::<u64>(), 0);
+
+    b.presigner.set_signer(&b.issuer, None);
+    b.presigner.set_table_since(&b.issuer, revoking(&[7, 8, 9]), since(40));
+    assert!(b.presigner.revocation_waits(&b.issuer) >= Duration::from_secs(40));
+    // One of them is taken back before it was served, and another comes later.
+    b.presigner.set_table_since(&b.issuer, revoking(&[7, 9, 11]), since(3));
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(counts().iter().sum::<u64>(), 0, "nothing can be signed");
+    assert!(b.presigner.revocation_waits(&b.issuer) >= Duration::from_secs(40), "the oldest");
+    b.presigner.set_signer(&b.issuer, Some(b.lab.active_signer()));
+    eventually(LIMIT, "served", || b.presigner.revocation_waits(&b.issuer).is_zero());
+    assert_eq!(
+        (b.status(9), b.status(11), b.status(8)),
+        (Some(revoked(when)), Some(revoked(when)), Some(CertStatus::Good))
+    );
+    assert_eq!(
+        counts(),
+        [0, 0, 0, 0, 1, 0, 0, 1, 0, 0],
+        "3 s and 40 s, on any machine that takes no longer than 2 s and 20 s to sign two"
+    );
+    assert!(b.presigner.revocation_lag().sum >= Duration::from_secs(43));
+}
+
+#[test]
 fn everything_is_refreshed_long_before_it_runs_out() {
     let b = bench(None, Lab::new("C"), now());
     b.presigner.set_signer(&b.issuer, Some(b.lab.active_signer()));

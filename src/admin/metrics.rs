@@ -1,8 +1,9 @@
 //! Every metric there is, with its help text.
 
 use super::State;
-use super::exposition::{Exposition, Kind};
-use crate::endpoint::{Event, HASHES, LATENCY_BOUNDS_MICROS, MethodKind, Outcome, StatusKind};
+use super::exposition::{Exposition, Family, Kind};
+use crate::endpoint::{Event, HASHES, LATENCY_BOUNDS_MICROS, MethodKind, NonceResult, Outcome, StatusKind};
+use crate::presign::LAG_BOUNDS_MILLIS;
 
 /// The metrics page.
 pub(super) fn page(state: &State) -> String {
@@ -46,6 +47,11 @@ fn requests(state: &State, e: &mut Exposition) {
     for (name, n) in HASHES.iter().zip(counted.hashes()) {
         family.sample("", &[("hash", name)], n);
     }
+    let help = "Requests with a nonce, by what became of it: echoed, left out of the answer, or no signed answer.";
+    let mut family = e.family("stillgood_nonce_requests_total", Kind::Counter, help);
+    for result in NonceResult::ALL {
+        family.sample("", &[("result", result.name())], counted.nonces(result));
+    }
     let mut family = e.family("stillgood_connection_events_total", Kind::Counter, "What happened to connections.");
     for event in Event::ALL {
         family.sample("", &[("event", event.name())], counted.event(event));
@@ -57,14 +63,20 @@ fn requests(state: &State, e: &mut Exposition) {
         Kind::Histogram,
         "From the last octet of a request to the answer in the kernel's hands, in seconds.",
     );
+    let bounds = LATENCY_BOUNDS_MICROS.map(|bound| bound as f64 / 1e6);
+    histogram(&mut family, &bounds, &counted.latency, counted.latency_sum_nanos as f64 / 1e9);
+}
+
+/// `counts` has one more than there are `bounds`, and is not cumulative.
+fn histogram(family: &mut Family<'_>, bounds: &[f64], counts: &[u64], sum: f64) {
     let mut below = 0;
-    for (n, bound) in counted.latency.iter().zip(LATENCY_BOUNDS_MICROS) {
+    for (n, bound) in counts.iter().zip(bounds) {
         below += n;
-        family.sample("_bucket", &[("le", &(bound as f64 / 1e6).to_string())], below);
+        family.sample("_bucket", &[("le", &bound.to_string())], below);
     }
-    let all: u64 = counted.latency.iter().sum();
+    let all: u64 = counts.iter().sum();
     family.sample("_bucket", &[("le", "+Inf")], all);
-    family.sample("_sum", &[], counted.latency_sum_nanos as f64 / 1e9);
+    family.sample("_sum", &[], sum);
     family.sample("_count", &[], all);
 }
 
@@ -148,6 +160,14 @@ fn issuers(state: &State, e: &mut Exposition) {
             family.sample("", &[("issuer", &r.id), ("kind", kind)], u8::from(fault.is_some()));
         }
     }
+    let mut family = e.family(
+        "stillgood_revocation_waiting_seconds",
+        Kind::Gauge,
+        "How long the oldest revocation in the sources that is not served yet has waited, in seconds; 0 if none does.",
+    );
+    for r in reports.iter() {
+        family.sample("", &[("issuer", &r.id)], r.revocation_waits_secs);
+    }
     let mut family = e.family("stillgood_crl_expired", Kind::Gauge, "1 if a CRL's nextUpdate has passed.");
     for r in reports.iter() {
         for source in r.sources.iter().filter(|source| source.next_update.is_some()) {
@@ -185,6 +205,11 @@ fn issuers(state: &State, e: &mut Exposition) {
 fn signing(state: &State, e: &mut Exposition) {
     let presign = state.responder.presign_stats();
     let demand = state.responder.demand_stats();
+    let lag = state.responder.revocation_lag();
+    let help = "From the last look at which a revocation was not in the source's file until it is served, in seconds.";
+    let mut family = e.family("stillgood_revocation_lag_seconds", Kind::Histogram, help);
+    let bounds = LAG_BOUNDS_MILLIS.map(|bound| bound as f64 / 1e3);
+    histogram(&mut family, &bounds, &lag.buckets, lag.sum.as_secs_f64());
     e.single(
         "stillgood_presign_backlog",
         Kind::Gauge,

@@ -5,7 +5,7 @@ use super::conditions::Conditions;
 use super::mount::{Mounts, path_of};
 use super::reply::{DateCache, Reply};
 use super::source::{Answer, Freshness, Live, OnDemand, Source};
-use super::stats::{Event, MethodKind, Outcome, Shard};
+use super::stats::{Event, MethodKind, NonceResult, Outcome, Shard};
 use crate::ocsp::{ErrorStatus, GetError, HashAlgorithm, Request, decode_get_path};
 use crate::time::{Clock, Timestamp};
 use bytes::Bytes;
@@ -50,8 +50,8 @@ pub(super) enum Decision {
     /// This is the answer; the signed part is in [`Scratch::signed`].
     Reply(Reply),
     /// Ask the [`OnDemand`]; a GET's request is in [`Scratch::decoded`], a POST's is its body. Nothing has been counted:
-    /// the fast path leaves such a request to hyper, which decides once more. The hash is that of the first CertID.
-    OnDemand(Option<HashAlgorithm>),
+    /// the fast path leaves such a request to hyper, which decides once more. The hash is that of the first CertID; whether there is a nonce.
+    OnDemand { hash: Option<HashAlgorithm>, nonce: bool },
 }
 
 /// Buffers that one thread uses again and again.
@@ -116,10 +116,15 @@ impl Core {
         let reply = match self.source.answer(&request, now, signed) {
             Answer::Ready(freshness) => cacheable(method, conditions, &freshness, signed, now, shard),
             Answer::Refused(status) => Reply::Refused(status),
-            Answer::OnDemand if self.on_demand.is_some() => return Decision::OnDemand(request.first.hash),
+            Answer::OnDemand if self.on_demand.is_some() => {
+                return Decision::OnDemand { hash: request.first.hash, nonce: request.nonce.is_some() };
+            }
             Answer::OnDemand => Reply::Refused(ErrorStatus::Unauthorized),
         };
         shard.hash(request.first.hash);
+        if request.nonce.is_some() {
+            shard.nonce(NonceResult::of(&reply));
+        }
         Decision::Reply(reply)
     }
 }
@@ -171,6 +176,17 @@ impl MethodKind {
             "POST" => MethodKind::Post,
             "HEAD" => MethodKind::Head,
             _ => MethodKind::Other,
+        }
+    }
+}
+
+impl NonceResult {
+    /// What became of the nonce of a request that is answered so.
+    pub(super) fn of(reply: &Reply) -> Self {
+        match reply {
+            Reply::SignedOnce => NonceResult::Echoed,
+            Reply::Signed(_) | Reply::NotModified(_) => NonceResult::LeftOut,
+            Reply::Refused(_) | Reply::Greeting | Reply::MethodNotAllowed => NonceResult::Refused,
         }
     }
 }

@@ -58,9 +58,9 @@ pub use limits::Limits;
 pub use listen::StartError;
 pub use mount::{MountError, Mounts};
 pub use pulse::Pulse;
-pub use server::{Handle, Server, Settings};
+pub use server::{Bound, Handle, Server, Settings};
 pub use service::Service;
 pub use source::{Answer, Freshness, Live, OnDemand, Source, StatusKind};
 #[doc(hidden)]
 pub use stats::counting_of_a_worker;
-pub use stats::{Event, HASHES, LATENCY_BOUNDS_MICROS, MethodKind, Outcome, Snapshot, Stats};
+pub use stats::{Event, HASHES, LATENCY_BOUNDS_MICROS, MethodKind, NonceResult, Outcome, Snapshot, Stats};

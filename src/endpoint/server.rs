@@ -21,6 +21,8 @@ pub struct Settings {
     /// Addresses to listen on; port 0 leaves the choice to the system. IPv6 addresses take no IPv4 connections: name
     /// `0.0.0.0:80` and `[::]:80` for both.
     pub listen: Vec<SocketAddr>,
+    /// Addresses that were bound before, beside those in `listen`. For as many workers as are started.
+    pub bound: Bound,
     /// Sockets that listen already (socket activation). All workers accept from each.
     pub sockets: Vec<TcpListener>,
     /// Worker threads, each with a listening socket of its own per address; 0 means one per core.
@@ -35,9 +37,21 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Settings { listen: Vec::new(), sockets: Vec::new(), workers: 0, fast_path: true, share_port: false }
+        Settings {
+            listen: Vec::new(),
+            bound: Bound::default(),
+            sockets: Vec::new(),
+            workers: 0,
+            fast_path: true,
+            share_port: false,
+        }
     }
 }
+
+/// Sockets that listen, of each address one for each worker: for whoever binds with a privilege and gives it up before the
+/// workers are started.
+#[derive(Debug, Default)]
+pub struct Bound(Vec<Vec<TcpListener>>);
 
 /// Starts servers.
 #[derive(Debug)]
@@ -57,19 +71,28 @@ impl Server {
     /// The most workers.
     pub const MAX_WORKERS: usize = 256;
 
+    /// Binds all addresses for so many workers (0: one per core). Connections wait in the kernel until [`Server::start`].
+    ///
+    /// # Errors
+    /// An address that cannot be bound, by name and with a remedy.
+    pub fn bind(listen: &[SocketAddr], workers: usize) -> Result<Bound, StartError> {
+        let count = count(workers);
+        listen.iter().map(|address| listen::bind(*address, count, false)).collect::<Result<_, _>>().map(Bound)
+    }
+
     /// Binds all addresses and serves until the handle says stop. Returns once every worker accepts connections.
     ///
     /// # Errors
     /// An address that cannot be bound, by name and with a remedy; nothing is left running then.
     pub fn start(service: &Service, settings: Settings) -> Result<Handle, StartError> {
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let count = if settings.workers == 0 { cores } else { settings.workers }.min(Self::MAX_WORKERS);
+        let count = count(settings.workers);
         let mut listeners: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
         let mut addresses = Vec::new();
         let mut deal = |sockets: Vec<TcpListener>| {
             addresses.extend(sockets.first().and_then(|s| s.local_addr().ok()));
             listeners.iter_mut().zip(sockets).for_each(|(of_worker, socket)| of_worker.push(socket));
         };
+        settings.bound.0.into_iter().for_each(&mut deal);
         for address in &settings.listen {
             deal(listen::bind(*address, count, settings.share_port)?);
         }
@@ -97,6 +120,12 @@ impl Server {
         }
         Ok(handle)
     }
+}
+
+/// How many workers that is.
+fn count(workers: usize) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if workers == 0 { cores } else { workers }.min(Server::MAX_WORKERS)
 }
 
 impl Handle {

@@ -7,7 +7,7 @@ use super::mount::Mounts;
 use super::reply::Reply;
 use super::sample::Sample;
 use super::source::{Live, OnDemand, Source};
-use super::stats::{Event, MethodKind, Outcome, Shard, Stats};
+use super::stats::{Event, MethodKind, NonceResult, Outcome, Shard, Stats};
 use crate::ocsp::ErrorStatus;
 use crate::time::{Clock, SystemClock, monotonic};
 use bytes::{Buf, Bytes, BytesMut};
@@ -142,18 +142,21 @@ impl Service {
             let decision = self.core.decide(&ask, now, scratch, &self.shard);
             let bytes = match decision {
                 Decision::Reply(Reply::Signed(_)) => Bytes::copy_from_slice(&scratch.signed),
-                Decision::OnDemand(_) if method != MethodKind::Post => Bytes::copy_from_slice(&scratch.decoded),
+                Decision::OnDemand { .. } if method != MethodKind::Post => Bytes::copy_from_slice(&scratch.decoded),
                 _ => Bytes::new(),
             };
             (decision, bytes, Sample::of(self.core.log_every, &self.shard, &ask, scratch))
         });
         let (reply, signed, outcome) = match decision {
             Decision::Reply(reply) => (reply, signed, Outcome::of(&reply)),
-            Decision::OnDemand(hash) => {
+            Decision::OnDemand { hash, nonce } => {
                 self.shard.hash(hash);
                 let der = if method == MethodKind::Post { body.clone().unwrap_or_default() } else { signed };
                 let live = self.sign(der, now).await;
                 let (reply, signed) = live_reply(&ask, live, self.core.clock.now(), &self.shard);
+                if nonce {
+                    self.shard.nonce(NonceResult::of(&reply));
+                }
                 (reply, signed, Outcome::of_live(&reply))
             }
         };

@@ -44,6 +44,18 @@ pub enum Outcome {
     MethodNotAllowed,
 }
 
+/// What became of the nonce of a request that had one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum NonceResult {
+    /// It is in the answer, which was signed for this request alone.
+    Echoed = 0,
+    /// The answer is without it: it lay ready or was signed for others too.
+    LeftOut = 1,
+    /// There is no signed answer.
+    Refused = 2,
+}
+
 /// Something that happened to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
@@ -82,6 +94,7 @@ pub struct Snapshot {
     requests: [[u64; Outcome::COUNT]; MethodKind::ALL.len()],
     statuses: [u64; StatusKind::ALL.len()],
     hashes: [u64; HASHES.len()],
+    nonces: [u64; NonceResult::ALL.len()],
     events: [u64; Event::ALL.len()],
     /// Requests per latency bucket, not cumulative; the last has no upper bound. See [`LATENCY_BOUNDS_MICROS`].
     pub latency: [u64; LATENCY_BOUNDS_MICROS.len() + 1],
@@ -101,6 +114,7 @@ pub(super) struct Shard {
     requests: [[AtomicU64; Outcome::COUNT]; MethodKind::ALL.len()],
     statuses: [AtomicU64; StatusKind::ALL.len()],
     hashes: [AtomicU64; HASHES.len()],
+    nonces: [AtomicU64; NonceResult::ALL.len()],
     events: [AtomicU64; Event::ALL.len()],
     latency: [AtomicU64; LATENCY_BOUNDS_MICROS.len() + 1],
     latency_sum_nanos: AtomicU64,
@@ -169,6 +183,20 @@ impl Outcome {
     }
 }
 
+impl NonceResult {
+    /// All of them, in the order of their discriminants.
+    pub const ALL: [NonceResult; 3] = [NonceResult::Echoed, NonceResult::LeftOut, NonceResult::Refused];
+
+    /// The label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            NonceResult::Echoed => "echoed",
+            NonceResult::LeftOut => "leftOut",
+            NonceResult::Refused => "refused",
+        }
+    }
+}
+
 impl Event {
     /// All of them, in the order of their discriminants.
     pub const ALL: [Event; 13] = [
@@ -226,6 +254,11 @@ impl Snapshot {
     /// Well-formed requests by the hash of their first CertID, in the order of [`HASHES`].
     pub fn hashes(&self) -> [u64; HASHES.len()] {
         self.hashes
+    }
+
+    /// Well-formed requests with a nonce of which this became.
+    pub fn nonces(&self, result: NonceResult) -> u64 {
+        cell(&self.nonces, result as usize).copied().unwrap_or(0)
     }
 
     /// How often this happened.
@@ -299,6 +332,13 @@ impl Shard {
         }
     }
 
+    /// To be called for requests with a nonce only: most have none, and cost no more than the question.
+    pub(super) fn nonce(&self, result: NonceResult) {
+        if let Some(counter) = cell(&self.nonces, result as usize) {
+            self.add(counter, 1);
+        }
+    }
+
     pub(super) fn event(&self, event: Event) {
         if let Some(counter) = cell(&self.events, event as usize) {
             self.add(counter, 1);
@@ -330,6 +370,7 @@ impl Shard {
         all(sum.requests.as_flattened_mut(), self.requests.as_flattened());
         all(&mut sum.statuses, &self.statuses);
         all(&mut sum.hashes, &self.hashes);
+        all(&mut sum.nonces, &self.nonces);
         // Closed is read before Opened would be, were they one line apart: `open` saturates instead of promising order.
         all(&mut sum.events, &self.events);
         all(&mut sum.latency, &self.latency);
@@ -356,7 +397,14 @@ mod tests {
             assert_eq!(event as usize, n);
             (0..=n).for_each(|worker| stats.shard(worker).event(event));
         }
+        for (n, result) in NonceResult::ALL.into_iter().enumerate() {
+            assert_eq!(result as usize, n);
+            (0..=n).for_each(|worker| stats.shard(worker).nonce(result));
+        }
         let snapshot = stats.snapshot();
+        for (n, result) in (1..).zip(NonceResult::ALL) {
+            assert_eq!(snapshot.nonces(result), n);
+        }
         for (n, outcome) in (1..).zip(Outcome::ALL) {
             assert_eq!(snapshot.requests(MethodKind::Post, outcome), n);
             assert_eq!(snapshot.requests(MethodKind::Get, outcome), 0);

@@ -1,6 +1,7 @@
 //! The workers that sign: all cores while nothing is there yet, in the background afterwards, revocations first.
 
 use super::issuer::{ActiveSigner, Issuer, IssuerSettings};
+use super::lag::Lag;
 use super::queue::Queue;
 use super::table::Table;
 use super::timekeeper::Timekeeper;
@@ -26,7 +27,7 @@ const BACKGROUND_SHARE: usize = 4;
 
 /// Signs ahead and keeps what is signed fresh. Stops, and waits for its workers, when dropped.
 pub struct Presigner {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     workers: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -85,6 +86,7 @@ pub(super) struct Shared {
     pub(super) wake: Condvar,
     pub(super) signed: AtomicU64,
     pub(super) failures: AtomicU64,
+    pub(super) lag: Lag,
     pub(super) busy: AtomicUsize,
     /// Set under the lock, so that no worker misses it; read without.
     pub(super) stopping: AtomicBool,
@@ -129,6 +131,7 @@ impl Presigner {
             wake: Condvar::new(),
             signed: AtomicU64::new(0),
             failures: AtomicU64::new(0),
+            lag: Lag::default(),
             busy: AtomicUsize::new(0),
             stopping: AtomicBool::new(false),
             disk_fault: AtomicBool::new(false),

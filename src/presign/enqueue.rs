@@ -54,6 +54,7 @@ impl Shared {
         let is_revoked = |status: &CertStatus| matches!(status, CertStatus::Revoked { .. });
         let (mut revoked, mut others): (Vec<_>, Vec<_>) =
             changed.into_iter().partition(|(_, status)| is_revoked(status));
+        self.watch_revocations(issuer, algorithm, &revoked);
         // A few go out at once even so; of very many, each is signed once and not twice.
         for some in [&mut revoked, &mut others] {
             if some.len() > CHANGES_PER_SEGMENT {

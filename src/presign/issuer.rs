@@ -1,5 +1,6 @@
 //! One issuer as the presigner sees it: settings, signer and statuses, each swapped on its own.
 
+use super::lag::Waiting;
 use super::schedule::{CABF_MIN_VALIDITY, Cadence};
 use super::table::Table;
 use crate::ocsp::{HashAlgorithm, Profile, ResponderId, Unissued};
@@ -158,6 +159,7 @@ pub struct Issuer {
     is_looked_at: watch::Sender<bool>,
     epoch: AtomicU64,
     demand_fault: ArcSwapOption<String>,
+    waiting: Waiting,
 }
 
 impl Issuer {
@@ -187,6 +189,7 @@ impl Issuer {
             is_looked_at: watch::Sender::new(true),
             epoch: AtomicU64::new(0),
             demand_fault: ArcSwapOption::empty(),
+            waiting: Waiting::default(),
         }
     }
 
@@ -299,6 +302,11 @@ impl Issuer {
     pub(super) fn look_to_come(&self) -> Option<watch::Receiver<bool>> {
         let is_over = *self.is_looked_at.borrow();
         (!is_over).then(|| self.is_looked_at.subscribe())
+    }
+
+    /// Its revocations that are not served yet.
+    pub(super) fn waiting(&self) -> &Waiting {
+        &self.waiting
     }
 
     /// Whether signing for it has been stopped.

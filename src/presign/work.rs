@@ -332,6 +332,7 @@ impl Shared {
             None => live.clone(),
         });
         self.released_by(issuer, &segment);
+        self.lag.settle(issuer);
         let live = issuer.slot().live();
         let after = live.wave(algorithm)?;
         let mut state = self.lock();

@@ -2,9 +2,9 @@
 
 use super::spec::{IssuerSpec, SignerOrigin};
 use crate::status::Watch;
-use crate::time::Timestamp;
+use crate::time::{Timestamp, monotonic};
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long to wait before something that failed is tried again although its files did not change: a missing mount comes back,
 /// a certificate becomes valid.
@@ -28,6 +28,10 @@ pub(super) struct Part {
     /// Read at the next pass, whatever the watch says.
     pub(super) wanted: bool,
     pub(super) fault: Option<String>,
+    /// The look before this one.
+    looked_at: Option<Instant>,
+    /// When what was not taken over yet was not there; `None`: there is nothing, or nobody looked before.
+    pub(super) changed_since: Option<Instant>,
     retry_at: Timestamp,
     /// Failures in a row.
     failures: u32,
@@ -35,10 +39,20 @@ pub(super) struct Part {
 
 impl Part {
     pub(super) fn new(paths: Vec<PathBuf>) -> Self {
-        Part { paths, watch: None, wanted: true, fault: None, retry_at: Timestamp::MIN, failures: 0 }
+        Part {
+            paths,
+            watch: None,
+            wanted: true,
+            fault: None,
+            looked_at: None,
+            changed_since: None,
+            retry_at: Timestamp::MIN,
+            failures: 0,
+        }
     }
 
     pub(super) fn is_due(&mut self, now: Timestamp) -> bool {
+        let before = self.looked_at.replace(monotonic());
         let changed = match &mut self.watch {
             Some(watch) => !watch.poll().is_empty(),
             None => {
@@ -46,6 +60,9 @@ impl Part {
                 true
             }
         };
+        if changed {
+            self.changed_since = self.changed_since.or(before);
+        }
         // Beyond the longest wait it is the clock that was set back.
         let is_time = now >= self.retry_at || self.retry_at.since(now) > MAX_RETRY;
         let retry = self.fault.is_some() && is_time;
@@ -55,6 +72,9 @@ impl Part {
     /// Notes how it went; true if a fault is new and should be told.
     pub(super) fn settled(&mut self, fault: Option<String>, now: Timestamp) -> bool {
         self.retry_at = now.plus(MAX_RETRY.min(RETRY * (1 << self.failures.min(5))));
+        if fault.is_none() {
+            self.changed_since = None;
+        }
         self.failures = if fault.is_some() { self.failures.saturating_add(1) } else { 0 };
         let news = fault.is_some() && self.fault != fault;
         self.fault = fault;

@@ -203,7 +203,8 @@ impl Managed {
         if read {
             // On a thread of its own: the memory that reading takes is given back when the thread ends.
             let fault = thread::scope(|scope| {
-                let read = || self.read_status(reader, now);
+                let since = files.status.changed_since;
+                let read = move || self.read_status(reader, now, since);
                 match thread::Builder::new().name("read".into()).spawn_scoped(scope, read) {
                     Ok(reading) => reading.join().unwrap_or_else(|panic| resume_unwind(panic)).err(),
                     Err(error) => Some(format!("cannot start the thread that reads them: {error}")),
@@ -359,7 +360,7 @@ impl Managed {
         }
     }
 
-    fn read_status(&self, reader: &Reader, now: Timestamp) -> Result<(), String> {
+    fn read_status(&self, reader: &Reader, now: Timestamp, since: Option<Instant>) -> Result<(), String> {
         let set = (reader.load)(&self.spec.certificate, &self.spec.sources, now).map_err(|error| error.to_string())?;
         let set = StatusSet { crls_are_complete: self.spec.crls_are_complete, ..set };
         let (before, has_new_sources) = {
@@ -402,7 +403,7 @@ impl Managed {
             (known.sources, known.unlisted_fault, known.has_new_sources) = (sources, unlisted_fault, false);
             drop(known);
             let (entries, revoked) = (table.len(), table.revoked());
-            let changed = presigner.set_table(&self.issuer, table);
+            let changed = presigner.set_table_since(&self.issuer, table, since);
             tracing::info!(issuer = self.spec.id, entries, revoked, changed, "statuses read");
         });
         Ok(())
@@ -458,6 +459,7 @@ impl Managed {
             validity_secs: validity.as_secs(),
             refresh_secs: refresh.as_secs(),
             late_from: oldest_this_update.map(|at| at.plus(late)),
+            revocation_waits_secs: presigner.revocation_waits(&self.issuer).as_secs(),
             is_ordered: matches!(self.spec.signer, Some(SignerOrigin::Slot { .. })),
             is_disabled: self.spec.is_disabled,
         }

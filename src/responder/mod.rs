@@ -28,7 +28,9 @@ pub use report::{IssuerReport, SignerReport, SourceSummary};
 pub use spec::{IssuerSpec, SignerFiles, SignerOrigin};
 
 use crate::endpoint;
-use crate::presign::{Demand, DemandSettings, DemandStats, PresignSettings, PresignStats, Presigner, Timekeeper};
+use crate::presign::{
+    Demand, DemandSettings, DemandStats, LagStats, PresignSettings, PresignStats, Presigner, Timekeeper,
+};
 use crate::signer::SigningKey;
 use crate::status;
 use crate::store::{Routes, Store};
@@ -221,6 +223,11 @@ impl Responder {
     /// Counters of signing ahead.
     pub fn presign_stats(&self) -> PresignStats {
         self.running.inner.presigner.stats()
+    }
+
+    /// How long revocations took from the look before the one that saw them in a file until they were served.
+    pub fn revocation_lag(&self) -> LagStats {
+        self.running.inner.presigner.revocation_lag()
     }
 
     /// Counters of signing on demand.

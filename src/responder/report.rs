@@ -50,6 +50,8 @@ pub struct IssuerReport {
     pub refresh_secs: u64,
     /// From when on the oldest slice should long have been signed again: two thirds of what refresh leaves of validity are over.
     pub late_from: Option<Timestamp>,
+    /// How long the oldest revocation that its sources name, and that is served as something else, has waited; 0: none does.
+    pub revocation_waits_secs: u64,
     /// Its signer is ordered from a CA service, and not the operator's to replace.
     pub is_ordered: bool,
     /// Its signer gets no successor: its answers end with it, as is wanted.

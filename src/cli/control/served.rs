@@ -10,6 +10,8 @@ use std::time::Duration;
 
 /// How what the responder says begins among the reasons of a slot.
 pub(super) const RESPONDER: &str = "responder: ";
+/// A revocation that is not served for longer than these seconds needs somebody; the alert StillgoodRevocationWaits says so too.
+const REVOCATION_LATE: u64 = 60;
 /// What is said of an issuer whose signer this service would renew, if its agent ran.
 const STOPPED: &str = "stopped";
 
@@ -49,6 +51,12 @@ pub(super) fn add(report: &mut SlotReport, of: &IssuerReport, now: Timestamp) {
             "its oldest answers are of {oldest} and should long have been signed again; they run out at {until}"
         );
         told(text, !is_ending);
+    }
+    if of.revocation_waits_secs > REVOCATION_LATE {
+        let waits = of.revocation_waits_secs;
+        let text =
+            format!("a revocation that its sources name has not been signed for {waits} s: clients are not told of it");
+        told(text, true);
     }
     for source in of.sources.iter().filter(|source| source.quarantined > 0) {
         told(quarantined(source), true);

@@ -267,6 +267,7 @@ fn report(id: &str, days: i64) -> IssuerReport {
         validity_secs: 4 * 86_400,
         refresh_secs: 86_400,
         late_from: Some(at(NOW + 2 * DAY)),
+        revocation_waits_secs: 0,
         is_ordered: id != "files-ca",
         is_disabled: false,
     }

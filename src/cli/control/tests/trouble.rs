@@ -97,6 +97,15 @@ fn cases() -> BTreeMap<&'static str, (Case, &'static str)> {
         "should long have been signed again; they run out at 2026-11-22T14:00:00Z",
     );
     case(
+        "StillgoodRevocationWaits",
+        || {
+            let site = Site::calm();
+            site.first(|report| report.revocation_waits_secs = 61);
+            site
+        },
+        "a revocation that its sources name has not been signed for 61 s",
+    );
+    case(
         "StillgoodSignerDeadline",
         || {
             let site = Site::calm();
