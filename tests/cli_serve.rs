@@ -126,11 +126,23 @@ fn what_holds_keys_leaves_no_core_file_and_lets_nobody_look_into_it() {
     assert_eq!(std::fs::metadata(format!("/proc/{}/environ", serving.child.id())).unwrap().uid(), 0);
 }
 
-/// Of each thread, whether it and what it starts can gain no privileges.
-fn no_new_privileges(serving: &Serving) -> Vec<bool> {
+/// What the kernel says of each thread under this name.
+fn of_threads(serving: &Serving, name: &str) -> Vec<String> {
     let threads = std::fs::read_dir(format!("/proc/{}/task", serving.child.id())).unwrap();
-    let of = |status: String| status.lines().any(|line| line == "NoNewPrivs:\t1");
-    threads.map(|thread| of(std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap())).collect()
+    let of =
+        |status: String| status.lines().find_map(|line| line.strip_prefix(&format!("{name}:\t")).map(str::to_owned));
+    let all: Vec<_> = threads
+        .map(|thread| of(std::fs::read_to_string(thread.unwrap().path().join("status")).unwrap()).unwrap())
+        .collect();
+    assert!(all.len() > 3, "{all:?}");
+    all
+}
+
+fn assert_no_capabilities(serving: &Serving) {
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb"] {
+        let all = of_threads(serving, set);
+        assert!(all.iter().all(|held| held == "0000000000000000"), "{set}: {all:?}");
+    }
 }
 
 #[test]
@@ -144,12 +156,54 @@ fn privileges_are_given_up_unless_a_command_may_need_them_and_root_is_warned_abo
         let log = dir.path().join("log");
         let serving = start_logging_to(dir.path(), admin, &log);
         eventually(LIMIT, "ready", || serving.readyz().contains("200 OK"));
-        let given_up = no_new_privileges(&serving);
-        let expected = !command || rustix::thread::no_new_privs().unwrap();
-        assert!(given_up.len() > 3 && given_up.iter().all(|given_up| *given_up == expected), "{given_up:?}");
+        let no_new = of_threads(&serving, "NoNewPrivs");
+        let expected = if !command || rustix::thread::no_new_privs().unwrap() { "1" } else { "0" };
+        assert!(no_new.iter().all(|no_new| no_new == expected), "{no_new:?}");
+        assert_no_capabilities(&serving);
         let is_root = rustix::process::geteuid().is_root();
+        // What a program that is started could still gain.
+        let bounds = of_threads(&serving, "CapBnd");
+        let all_gone = bounds.iter().all(|bound| bound == "0000000000000000");
+        assert!(!is_root || all_gone != command, "{bounds:?}");
         assert_eq!(std::fs::read_to_string(&log).unwrap().contains("this process runs as root"), is_root);
     }
+}
+
+#[test]
+fn a_privileged_port_is_taken_at_the_start_and_the_privilege_given_up_so_that_another_one_takes_a_restart() {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_unprivileged_port_start").unwrap();
+    if TcpListener::bind("127.0.0.1:1023").is_err() || text.trim() != "1024" {
+        eprintln!("not tested: this user may not take port 1023, or everybody may");
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let lab = prepare(dir.path(), 5);
+    write_registry(dir.path(), 1, "active");
+    let free_from =
+        |from: u16| (from..1024).find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).expect("one is free");
+    let admin_port = free_from(600);
+    let (admin, first) = (SocketAddr::from(([127, 0, 0, 1], admin_port)), free_from(admin_port + 1));
+    let listen_on = |port: u16| {
+        write_config(dir.path(), admin, "");
+        let text = std::fs::read_to_string(dir.path().join("stillgood.toml")).unwrap();
+        std::fs::write(dir.path().join("stillgood.toml"), text.replace("127.0.0.1:0", &format!("127.0.0.1:{port}")))
+            .unwrap();
+    };
+    listen_on(first);
+    let log = dir.path().join("log");
+    let serving = start_logging_to(dir.path(), admin, &log);
+    assert_eq!(serving.endpoint.port(), first);
+    eventually(LIMIT, "ready", || serving.readyz().contains("200 OK"));
+    assert_eq!(serving.said(&lab, 3), Said::Revoked);
+    assert_no_capabilities(&serving);
+
+    listen_on(free_from(first + 1));
+    eventually(LIMIT, "the reload is refused", || {
+        let text = std::fs::read_to_string(&log).unwrap();
+        text.contains("the configuration is refused and the one in use stays: cannot listen on 127.0.0.1:")
+            && text.contains("was given up after the start, so that this takes a restart")
+    });
+    assert_eq!(serving.said(&lab, 3), Said::Revoked, "what it listened on goes on");
 }
 
 #[test]
@@ -310,7 +364,9 @@ fn a_revocation_is_served_to_a_cache_that_has_the_answer_from_before() {
     let lab = prepare(dir.path(), 50);
     write_registry(dir.path(), 1, "active");
     let serving = serve(dir.path(), port());
-    eventually(LIMIT, "good", || serving.said(&lab, 7) == Said::Good);
+    // Signed ahead, and not on demand.
+    eventually(LIMIT, "ready", || serving.readyz().contains("200 OK"));
+    assert_eq!(serving.said(&lab, 7), Said::Good);
     let path = data_encoding::BASE64.encode(&asking(&lab, 7)).replace('+', "%2B").replace('/', "%2F");
     let target = format!("/{}", path.replace('=', "%3D"));
     let (head, _) = get(serving.endpoint, &target, "");

@@ -2,7 +2,10 @@
 
 use crate::config::{Config, Protocol};
 use rustix::process::{DumpableBehavior, Resource, Rlimit, geteuid, set_dumpable_behavior, setrlimit};
-use rustix::thread::{no_new_privs, set_no_new_privs};
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, no_new_privs,
+    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+};
 
 /// No core files, and no look into memory by other processes of the same user (ptrace, /proc/PID/mem): both would show keys.
 /// No new privileges either (setuid programs, file capabilities), unless a program of `[enrolment.*] command` may need them.
@@ -25,12 +28,33 @@ pub(super) fn give_up(config: &Config) -> Vec<String> {
     }
     if geteuid().is_root() {
         doubts.push(
-            "this process runs as root and need not: whoever takes it over has the machine; give it a user of its own, and \
-            CAP_NET_BIND_SERVICE for a port below 1024, as deploy/systemd does"
+            "this process runs as root and need not: whoever takes it over has what belongs to root; it reads and writes only \
+            what root may by owner and mode, because it gives up the rest; give it a user of its own, and CAP_NET_BIND_SERVICE \
+            for a port below 1024, as deploy/systemd does"
                 .to_owned(),
         );
     }
     doubts
+}
+
+/// Gives all capabilities up. What takes one, a port below 1024, has been done before. Gives what the operator should know.
+///
+/// To be called before there is another thread: each has its capabilities for itself, and the first ones hand theirs on.
+pub(super) fn drop_capabilities(config: &Config) -> Option<String> {
+    let none = CapabilitySet::empty();
+    let dropped = capabilities(None).and_then(|held| {
+        // What may still be gained by starting a program. Those of a command may need it, if they are started by root.
+        if !runs_commands(config) && held.effective.contains(CapabilitySet::SETPCAP) {
+            // The kernel says where they end.
+            let all = (0..u64::BITS).map(|n| CapabilitySet::from_bits_retain(1 << n));
+            for one in all.take_while(|one| capability_is_in_bounding_set(*one).is_ok()) {
+                remove_capability_from_bounding_set(one)?;
+            }
+        }
+        // The ambient ones go with them.
+        set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
+    });
+    dropped.err().map(|error| format!("the capabilities of this process cannot be given up: {error}"))
 }
 
 /// Why a program that `next` names and `config` does not may fail, if it may.

@@ -16,14 +16,14 @@ use super::supervisor::{Sockets, Supervisor};
 use super::sync;
 use crate::admin;
 use crate::config::{Config, LogFormat};
-use crate::endpoint::{self, Handle, Server, Settings};
+use crate::endpoint::{self, Bound, Handle, Server, Settings};
 use crate::responder::{Responder, ResponderSettings};
 use crate::status::Watch;
 use crate::time::{Clock, SystemClock};
 use arc_swap::ArcSwap;
 use std::fs::File;
 use std::io::IsTerminal;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +32,8 @@ use std::time::Duration;
 const GRACE: Duration = Duration::from_secs(10);
 /// How often the registry file is looked at for a change.
 const LOOK: Duration = Duration::from_millis(500);
+/// Ports below this take a privilege (unless `net.ipv4.ip_unprivileged_port_start` says otherwise).
+const PRIVILEGED: u16 = 1024;
 /// How long the thread that looks at files, and the agent with it, may take to stop.
 const KEEPER_STOP: Duration = Duration::from_secs(7);
 
@@ -39,7 +41,7 @@ const KEEPER_STOP: Duration = Duration::from_secs(7);
 pub(super) struct Options<'a> {
     /// Show progress of the first signing on a terminal.
     pub(super) progress: bool,
-    /// Called once, when requests are being answered, with the addresses of the endpoint and of the admin listener.
+    /// Called once, when each issuer has a signer (or none has come for a while), with the addresses of the endpoint and of the admin listener.
     pub(super) started: Option<&'a Started>,
     /// How log lines are written.
     pub(super) log: LogFormat,
@@ -50,7 +52,10 @@ pub(super) type Started = dyn Fn(&[SocketAddr], Option<SocketAddr>);
 
 /// Serves until it is told to stop.
 pub(super) fn run(config: Config, options: &Options<'_>) -> Result<(), String> {
-    let doubts = super::shield::give_up(&config);
+    let mut doubts = super::shield::give_up(&config);
+    // While this is the only thread, and what a port below 1024 takes has not been given up.
+    let taken = Taken::by(&config);
+    doubts.extend(super::shield::drop_capabilities(&config));
     // Dropped last: its last lines come before the caller's last word.
     let log = logging::start(options.log);
     for doubt in doubts.into_iter().chain(config.warnings.iter().map(ToString::to_string)) {
@@ -60,15 +65,35 @@ pub(super) fn run(config: Config, options: &Options<'_>) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| format!("the system gives no event queue: {error}"))?;
-    runtime.block_on(serve(config, options, &log))
+    runtime.block_on(serve(config, options, &log, taken?))
 }
 
-async fn serve(config: Config, options: &Options<'_>, log: &Log) -> Result<(), String> {
+/// What is taken before there is a second thread.
+struct Taken {
+    sockets: Sockets,
+    bound: Bound,
+    _lock: File,
+}
+
+impl Taken {
+    fn by(config: &Config) -> Result<Self, String> {
+        let sockets = Sockets::inherited()?;
+        let lock = lock(&config.state_dir)?;
+        let bound = if sockets.endpoint.is_empty() {
+            Server::bind(&config.endpoint.listen, config.endpoint.workers).map_err(|error| error.to_string())?
+        } else {
+            Bound::default()
+        };
+        let sockets = Sockets { admin: sockets.admin.or_else(|| bind_admin(config)), ..sockets };
+        Ok(Taken { sockets, bound, _lock: lock })
+    }
+}
+
+async fn serve(config: Config, options: &Options<'_>, log: &Log, taken: Taken) -> Result<(), String> {
     // First of all: a HUP during the start must not end the process.
     let mut signals = Signals::new()?;
     let mut supervisor = Supervisor::from_env();
-    let sockets = Sockets::inherited()?;
-    let _lock = lock(&config.state_dir)?;
+    let Taken { sockets, bound, _lock } = taken;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let responder = Responder::start(ResponderSettings {
         state_dir: Some(config.state_dir.clone()),
@@ -86,7 +111,8 @@ async fn serve(config: Config, options: &Options<'_>, log: &Log) -> Result<(), S
     // The copy of the last good one, at once; the source is looked at meanwhile.
     registry.follow(&responder, &status);
     let looked = status.clone();
-    let endpoint = listen(&config, &responder, &sockets, false)?;
+    let endpoint =
+        start(&config, &responder, Settings { bound, sockets: sockets.for_endpoint()?, ..Settings::default() })?;
     let addresses = endpoint.addresses().to_vec();
     let admin_state = Arc::new(admin::State::new(responder.clone(), &endpoint, status.clone(), clock.clone()));
     admin_state.set_trail(renewal.trail());
@@ -133,6 +159,9 @@ async fn serve(config: Config, options: &Options<'_>, log: &Log) -> Result<(), S
         registry::first_look(&looked).await;
         if options.progress && std::io::stderr().is_terminal() {
             progress::show_progress(&shown).await;
+        }
+        if options.started.is_some() {
+            progress::first_signers(&shown).await;
         }
     };
     tokio::pin!(progress);
@@ -186,17 +215,27 @@ async fn serve(config: Config, options: &Options<'_>, log: &Log) -> Result<(), S
     ended
 }
 
-/// Listens on the sockets that were handed over, or where there are none on the addresses of the configuration: who starts
+/// The admin listener's address, where it takes a privilege. One that cannot be had now is told when it is tried again.
+fn bind_admin(config: &Config) -> Option<TcpListener> {
+    let address = config.admin.listen.filter(|address| (1..PRIVILEGED).contains(&address.port()))?;
+    TcpListener::bind(address).ok()
+}
+
+/// Listens again, after a change: on the sockets that were handed over, or where there are none on the addresses of the configuration: who starts
 /// the process has the last word.
-fn listen(config: &Config, responder: &Responder, inherited: &Sockets, share_port: bool) -> Result<Handle, String> {
+fn listen(config: &Config, responder: &Responder, inherited: &Sockets) -> Result<Handle, String> {
     let sockets = inherited.for_endpoint()?;
-    let settings = Settings {
-        listen: if sockets.is_empty() { config.endpoint.listen.clone() } else { Vec::new() },
-        sockets,
-        workers: config.endpoint.workers,
-        share_port,
-        ..Settings::default()
-    };
+    let listen = if sockets.is_empty() { config.endpoint.listen.clone() } else { Vec::new() };
+    let is_privileged = listen.iter().any(|address| (1..PRIVILEGED).contains(&address.port()));
+    start(config, responder, Settings { listen, sockets, share_port: true, ..Settings::default() }).map_err(|error| {
+        let given_up = "; if it is a port below 1024 that is refused: the privilege for it was given up after the start, so that \
+            this takes a restart";
+        if is_privileged { error + given_up } else { error }
+    })
+}
+
+fn start(config: &Config, responder: &Responder, settings: Settings) -> Result<Handle, String> {
+    let settings = Settings { workers: config.endpoint.workers, ..settings };
     Server::start(&service(config, responder)?, settings).map_err(|error| error.to_string())
 }
 

@@ -3,6 +3,25 @@
 use crate::responder::Responder;
 use std::time::Duration;
 
+/// How long the first signers are waited for.
+const FIRST_SIGNERS: Duration = Duration::from_secs(20);
+/// How often they are looked for.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Until each issuer has a signer in use; a CA that issues none is not waited for for ever.
+pub(super) async fn first_signers(responder: &Responder) {
+    let all = async {
+        let have_signers = |responder: &Responder| {
+            let reports = responder.reports();
+            !reports.is_empty() && reports.iter().all(|report| report.signer.is_some())
+        };
+        while !have_signers(responder) {
+            tokio::time::sleep(LOOK).await;
+        }
+    };
+    let _ = tokio::time::timeout(FIRST_SIGNERS, all).await;
+}
+
 /// A bar on the terminal until everything has been signed once, or nothing moves any more.
 pub(super) async fn show_progress(responder: &Responder) {
     // What there is to sign is known when the sources have been read.

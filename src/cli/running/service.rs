@@ -180,7 +180,7 @@ impl Work for Service {
                 }
             }
         } else {
-            match listen(&next, &self.responder, &self.sockets, true) {
+            match listen(&next, &self.responder, &self.sockets) {
                 Ok(endpoint) => {
                     self.admin_state.set_endpoint(&endpoint);
                     let before = self.endpoint.exchange(endpoint);
