@@ -51,6 +51,10 @@ pub(super) fn drop_capabilities(config: &Config) -> Option<String> {
                 remove_capability_from_bounding_set(one)?;
             }
         }
+        // A filter of system calls, as the unit's, may refuse what would change nothing.
+        if (held.effective | held.permitted | held.inheritable).is_empty() {
+            return Ok(());
+        }
         // The ambient ones go with them.
         set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
     });

@@ -133,6 +133,9 @@ BROKEN = """(() => {
   }
   return broken;
 })()"""
+# Names of issuers that have not the whole width: on a phone a long one would be a column of syllables.
+NARROW = """[...document.querySelectorAll('.slots tbody th')].map(e => [e.textContent, Math.round(e.getBoundingClientRect().width)])
+  .filter(([, width]) => width < document.documentElement.clientWidth - 40)"""
 # Letters smaller than these, as they come out.
 SMALL = """(least => [...document.querySelectorAll('body *')].filter(e => [...e.childNodes].some(n => n.nodeType == 3 && n.data.trim()))
   .filter(e => e.getClientRects().length && !e.closest('title, desc')).map(e => {
@@ -193,6 +196,8 @@ def main():
             check(f"{what}: no word of a column is broken", browser.run(BROKEN))
             check(f"{what}: no letter is smaller than 11 px", browser.run(SMALL % 11))
             check(f"{what}: every text stands out from its background", browser.run(PALE))
+            if mobile and width < 480:
+                check(f"{what}: names have the width of the page", browser.run(NARROW))
             taken = shot(browser, what)
             check(f"{what}: the screenshot is as wide as the screen", [] if taken[0] == width and taken[1] > 500 else taken)
         refused = [e for e in browser.events if e.get("method") in ("Log.entryAdded", "Runtime.exceptionThrown")]

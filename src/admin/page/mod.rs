@@ -79,7 +79,8 @@ fn next(status: &Status, out: &mut String) {
     let option = socket_option(status);
     out.push_str("<h2>What to do next</h2>\n<ol class=\"next\">\n");
     for step in status.next.iter().take(LINES) {
-        let (tone, mark) = if step.attention { ("bad", "⚠ ") } else { ("", "") };
+        // No line ends between the mark and the name.
+        let (tone, mark) = if step.attention { ("bad", "⚠\u{a0}") } else { ("", "") };
         let _ = write!(out, "<li><span class=\"{tone}\">{mark}{}</span>", Text(&step.text));
         if let Some(command) = &step.command {
             let _ = write!(out, "<br/><code>{}{}</code>", Text(command), Text(&option));

@@ -23,7 +23,7 @@ pub(super) fn issuers(status: &Status, out: &mut String) {
     }
     let _ = write!(
         out,
-        "<table class=\"rows\"><caption>{}</caption><thead><tr><th scope=\"col\">Signer of</th><th scope=\"col\">State</th>\
+        "<table class=\"rows slots\"><caption>{}</caption><thead><tr><th scope=\"col\">Signer of</th><th scope=\"col\">State</th>\
          <th scope=\"col\">Life</th><th scope=\"col\" class=\"wide\">Due</th><th scope=\"col\" class=\"wide\">Deadline</th>\
          <th scope=\"col\" class=\"wide\">notAfter</th><th scope=\"col\" class=\"wide\">Oldest thisUpdate</th></tr></thead>\n<tbody>\n",
         draw::LEGEND
