@@ -107,7 +107,7 @@ fn how_long_a_revocation_waits_for_its_signature_is_told_and_measured_when_it_is
     let when = now().minus(Duration::from_secs(1));
     let revoking = |those: &[u64]| {
         let bits = b.issuer.view().table.as_ref().unwrap().bits();
-        let status = |n: u64| if n % 10 == 0 || those.contains(&n) { revoked(when) } else { CertStatus::Good };
+        let status = |n: u64| if n.is_multiple_of(10) || those.contains(&n) { revoked(when) } else { CertStatus::Good };
         Table::build(&(0..3000).map(|n| (long_serial(n), status(n))).collect::<Vec<_>>(), bits, Unlisted::NotIssued)
             .unwrap()
     };
