@@ -476,7 +476,8 @@ fn tidy(dir: &SegmentDir, held: &mut Held, algorithm: HashAlgorithm, was_between
 
 /// From here on the endpoint's threads go first.
 fn give_way(nice: i32) {
-    if nice > 0
+    // A process that was started behind others stays there.
+    if nice > rustix::process::getpriority_process(None).unwrap_or(0)
         && let Err(error) = rustix::process::setpriority_process(None, nice)
     {
         tracing::warn!(%error, "cannot lower the priority of a signing thread");
