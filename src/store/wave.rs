@@ -136,7 +136,8 @@ impl Wave {
     }
 
     /// Puts a signed segment in: a slice takes the place of the one before it and absorbs what the overlay held for it, unless
-    /// that is newer; an overlay segment is laid over everything older. A slice under another slicing is ignored.
+    /// that is newer; an overlay segment is laid over everything older. A slice under another slicing is ignored, unless it is the one before,
+    /// which is served until this one is complete.
     #[must_use]
     pub fn with(&self, segment: Arc<Segment>) -> Self {
         let mut next = self.clone();
@@ -145,6 +146,11 @@ impl Wave {
             Part::Slice { bits, index } => {
                 let index = index as usize;
                 if bits != next.bits {
+                    // Its file is on disk already, in the place of the one before: what a restart would serve is served now.
+                    if let Some(before) = next.before.as_ref().filter(|before| before.bits == bits) {
+                        next.before = Some(Arc::new(before.with(segment)));
+                        next.absorb(bits, index, sequence);
+                    }
                     return next;
                 }
                 let Some(slot) = next.slices.get_mut(index) else { return next };
@@ -152,9 +158,7 @@ impl Wave {
                     return next;
                 }
                 *slot = Some(segment);
-                next.overlay.retain(|serial, (held, _)| {
-                    Part::slice_of(hash(serial), bits) != index || held.meta().sequence > sequence
-                });
+                next.absorb(bits, index, sequence);
                 if next.is_complete() {
                     next.before = None;
                 }
@@ -170,6 +174,12 @@ impl Wave {
             }
         }
         next
+    }
+
+    /// Lets go of what the overlay holds for a slice that was begun later.
+    fn absorb(&mut self, bits: u8, index: usize, sequence: u64) {
+        self.overlay
+            .retain(|serial, (held, _)| Part::slice_of(hash(serial), bits) != index || held.meta().sequence > sequence);
     }
 
     /// Whether a segment of this part would be put in: any overlay, and slices of this slicing.
@@ -315,6 +325,25 @@ mod tests {
         let wave = wave.with(slice(&wave, 0, 9, 10, &[3]));
         let wave = wave.with(segment(Part::Overlay, 8, &[(serial(3), CertStatus::Good)]));
         assert_eq!(wave.status(&serial(3)), Some(REVOKED));
+    }
+
+    #[test]
+    fn a_slice_that_was_being_signed_when_the_slicing_changed_is_served_as_after_a_restart() {
+        let one = Wave::empty(0);
+        let one =
+            Arc::new(one.with(slice(&one, 0, 1, 500, &[5])).with(segment(Part::Overlay, 2, &[(serial(6), REVOKED)])));
+        let four = one.resliced(2);
+        let late = four.with(slice(&one, 0, 3, 500, &[5, 7]));
+        assert_eq!((late.bits(), late.overlay_len(), late.is_between_slicings()), (2, 0, true));
+        assert_eq!([5, 6, 7].map(|n| late.status(&serial(n))), [Some(REVOKED), Some(CertStatus::Good), Some(REVOKED)]);
+        let older = late.with(slice(&one, 0, 2, 500, &[]));
+        assert_eq!(older.status(&serial(7)), Some(REVOKED), "one that began earlier changes nothing");
+        let other = four.with(slice(&Wave::empty(1), 1, 9, 500, &[]));
+        assert_eq!(
+            (other.status(&serial(5)), other.overlay_len()),
+            (Some(REVOKED), 1),
+            "neither this slicing nor the one before"
+        );
     }
 
     #[test]
