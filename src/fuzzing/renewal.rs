@@ -255,6 +255,10 @@ impl World {
             self.on_wire.remove(&slot);
         }
         let event = match step {
+            // Something of our own was missing, and the request did not leave.
+            Step::Submit(attempt) if fails && how >= 28 => {
+                Event::NotSent { slot: slot.clone(), order, attempt, failure: failed }
+            }
             _ if fails => Event::Failed { slot: slot.clone(), order, step, failure: failed },
             Step::Prepare => {
                 self.prepared.insert(order);
@@ -264,6 +268,7 @@ impl World {
                 let retry_after = Some(Duration::from_secs(u64::from(arg) * 50));
                 Event::Later { slot: slot.clone(), order, attempt, retry_after }
             }
+            Step::Submit(_) if how == 15 => Event::Present { slot: slot.clone(), order },
             Step::Submit(_) => Event::Issued { slot: slot.clone(), order },
             Step::Verify if how >= 17 => {
                 Event::Rejected { slot: slot.clone(), order, text: "the wrong key".to_owned() }
@@ -276,7 +281,7 @@ impl World {
             Step::Stage => Event::Staged { slot: slot.clone(), order },
             Step::Activate => Event::Activated { slot: slot.clone(), order },
         };
-        let issued = matches!(event, Event::Issued { .. });
+        let issued = matches!(event, Event::Issued { .. } | Event::Present { .. });
         let over = matches!(event, Event::Activated { .. });
         if self.core.handle(event, self.now).is_ok() {
             if issued {

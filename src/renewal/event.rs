@@ -88,8 +88,11 @@ pub enum Event {
         /// When.
         at: Timestamp,
     },
-    /// The registry was looked at in vain.
+    /// The registry was looked at in vain: it could not be read. What was read last holds until it is too old.
     NotConfirmed,
+    /// The registry was looked at, and what is there cannot be used, in words: what was read last says nothing any more of what is
+    /// active, until the registry is told or confirmed again.
+    Unusable(String),
     /// The certificate in use in this slot; `None`: there is none. Until this is told, nothing starts.
     Signer {
         /// The slot.
@@ -128,6 +131,24 @@ pub enum Event {
         slot: SlotId,
         /// Its order.
         order: OrderId,
+    },
+    /// The certificate of the order had come before, and nobody was asked: as [`Event::Issued`], and says nothing of the service.
+    Present {
+        /// The slot.
+        slot: SlotId,
+        /// Its order.
+        order: OrderId,
+    },
+    /// The request did not leave, and nobody was asked: as [`Event::Failed`], and says nothing of the service.
+    NotSent {
+        /// The slot.
+        slot: SlotId,
+        /// Its order.
+        order: OrderId,
+        /// [`Request::attempt`] of the request that did not leave.
+        attempt: u32,
+        /// What happened.
+        failure: Failure,
     },
     /// The certificate passed every check.
     Verified {
@@ -315,13 +336,14 @@ pub enum Action {
     /// Write these in one transaction, durably, before any later action is carried out. If that fails, carry out none of
     /// the later ones and report [`Scope::Local`](super::Scope::Local) failures for the orders they name.
     Persist(Vec<Record>),
-    /// Look at the registry now; answer [`Event::Registry`], [`Event::Confirmed`] or [`Event::NotConfirmed`].
+    /// Look at the registry now; answer [`Event::Registry`], [`Event::Confirmed`], [`Event::NotConfirmed`] or
+    /// [`Event::Unusable`].
     ConfirmActive,
     /// Make a key and a CSR and write both under the order's id; if they are there already, keep them. Answer
     /// [`Event::Prepared`].
     Prepare(Request),
     /// Send the order's CSR, the same octets each time. Answer [`Event::Later`], [`Event::Issued`] once the certificate is
-    /// on disk, or [`Event::Failed`]. One request per order at a time: an earlier one that still hangs is closed first.
+    /// on disk, or [`Event::Failed`]; where nothing was sent, [`Event::Present`] or [`Event::NotSent`]. One request per order at a time: an earlier one that still hangs is closed first.
     Submit(Request),
     /// The request of the order that is on the wire has been given up: close it, before any later action is carried out and
     /// even if a [`Action::Persist`] before failed. Its place is given to another. No answer; one that came all the same is

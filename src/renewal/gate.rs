@@ -18,6 +18,11 @@ pub(super) enum Gate {
     StaleEvidence { synced: Timestamp, max_secs: u64 },
     #[error("the registry was last read at {synced}, which is yet to come: the clock went back; it is read again")]
     FutureEvidence { synced: Timestamp },
+    #[error(
+        "what the registry's source says now cannot be used, so nobody knows what is active: {text}; put it right, it is read \
+         again by itself"
+    )]
+    UnusableRegistry { again: Option<Timestamp>, text: String },
     #[error("the registry is being read again first")]
     Confirming { again: Option<Timestamp> },
     #[error(
@@ -61,7 +66,7 @@ impl Gate {
             | Gate::Rate { until, .. } => Some(*until),
             Gate::CredentialEarly { not_before, .. } => Some(*not_before),
             Gate::Full { urgent_from, .. } => *urgent_from,
-            Gate::Confirming { again } => *again,
+            Gate::Confirming { again } | Gate::UnusableRegistry { again, .. } => *again,
             Gate::NoEndpoint(_)
             | Gate::NoEvidence
             | Gate::StaleEvidence { .. }
@@ -82,6 +87,7 @@ impl Gate {
             self,
             Gate::NoEndpoint(_)
                 | Gate::StaleEvidence { .. }
+                | Gate::UnusableRegistry { .. }
                 | Gate::CredentialExpired { .. }
                 | Gate::CredentialRefused { .. }
                 | Gate::Held { open: true, .. }

@@ -247,7 +247,7 @@ impl Ours {
             self.certificates.insert(order, life);
         }
         if self.certificates.contains_key(&order) {
-            self.tell(Event::Issued { slot: r.slot.clone(), order }, here);
+            self.tell(Event::Present { slot: r.slot.clone(), order }, here);
         } else if self.unkept.contains_key(&order) {
             self.no_disk(slot, order, Step::Submit(attempt), here);
         } else {

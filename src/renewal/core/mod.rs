@@ -6,7 +6,7 @@ mod outcome;
 mod sources;
 
 use super::endpoint::Endpoint;
-use super::event::{Action, Event, Ignored, Notice, Pause, Reach};
+use super::event::{Action, Event, Ignored, Notice, Pause, Reach, Step};
 use super::failure::{Failure, Kind, Scope};
 use super::id::{EndpointId, NodeId, SlotId};
 use super::limits::Limits;
@@ -57,6 +57,8 @@ pub(super) struct Evidence {
     pub looked: Option<Timestamp>,
     /// A look was asked for.
     pub asking: Option<Timestamp>,
+    /// Why what the last successful look found cannot be used.
+    pub unusable: Option<String>,
 }
 
 impl Core {
@@ -100,16 +102,26 @@ impl Core {
                 self.evidence.asking = None;
                 Ok(0)
             }
+            Event::Unusable(why) => {
+                self.evidence.looked = Some(now);
+                self.evidence.asking = None;
+                self.evidence.unusable = Some(why);
+                Ok(0)
+            }
             Event::Signer { slot, life } => self.signer(&slot, life, now),
             Event::Secret { endpoint, changed } => Ok(self.secret(&endpoint, changed, now)),
             Event::Prepared { slot, order } => self.prepared(&slot, order, now),
             Event::Later { slot, order, attempt, retry_after } => self.later(&slot, order, attempt, retry_after, now),
-            Event::Issued { slot, order } => self.issued(&slot, order, now),
+            Event::Issued { slot, order } => self.issued(&slot, order, true, now),
+            Event::Present { slot, order } => self.issued(&slot, order, false, now),
             Event::Verified { slot, order, life } => self.verified(&slot, order, life, now),
             Event::Rejected { slot, order, text } => self.rejected(&slot, order, &text, now),
             Event::Staged { slot, order } => self.staged(&slot, order, now),
             Event::Activated { slot, order } => self.activated(&slot, order, now),
-            Event::Failed { slot, order, step, failure } => self.failed(&slot, order, step, failure.cut(), now),
+            Event::Failed { slot, order, step, failure } => self.failed(&slot, order, step, failure.cut(), true, now),
+            Event::NotSent { slot, order, attempt, failure } => {
+                self.failed(&slot, order, Step::Submit(attempt), failure.cut(), false, now)
+            }
             Event::Command(command) => self.command(command, now),
         }
     }
@@ -265,7 +277,7 @@ impl Core {
         };
         let text = format!("no report of the step \"{}\" within {} s", slot.phase.name(), patience.as_secs());
         // The order is the slot's own, and the phase is one that can fail.
-        let _ = self.fail(id, order, step, Failure::new(scope, kind, &text), now);
+        let _ = self.fail(id, order, step, Failure::new(scope, kind, &text), true, now);
     }
 
     /// A certificate that has come and was not used in time is no signer any more: it is never made the current one.

@@ -57,19 +57,26 @@ impl Core {
             }
             other => Err(other),
         })?;
-        self.favourable(id, now);
+        self.favourable(id, true, now);
         self.settle(id, now);
         Ok(1)
     }
 
-    pub(super) fn issued(&mut self, id: &SlotId, order: OrderId, now: Timestamp) -> Result<usize, Ignored> {
+    /// `asked`: by the service, just now.
+    pub(super) fn issued(
+        &mut self,
+        id: &SlotId,
+        order: OrderId,
+        asked: bool,
+        now: Timestamp,
+    ) -> Result<usize, Ignored> {
         self.slot(id)?.phase.step(id, order, "issued", |phase| match phase {
             // The answer to a request that was given up may come after all.
             Phase::InFlight(order) | Phase::Waiting(order, _) => Ok(Phase::Issued(order)),
             Phase::Ordered(order) if order.attempts > 0 => Ok(Phase::Issued(order)),
             other => Err(other),
         })?;
-        self.favourable(id, now);
+        self.favourable(id, asked, now);
         let slot = self.slot(id)?;
         slot.issuances.add(now);
         slot.failures = 0;
@@ -177,24 +184,27 @@ impl Core {
         order: OrderId,
         step: Step,
         failure: Failure,
+        asked: bool,
         now: Timestamp,
     ) -> Result<usize, Ignored> {
-        self.fail(id, order, step, failure, now)?;
+        self.fail(id, order, step, failure, asked, now)?;
         self.settle(id, now);
         Ok(1)
     }
 
-    /// Attaches a failure to its scope and no wider. The caller settles the slot.
+    /// Attaches a failure to its scope and no wider; what was asked of nobody teaches nothing about its endpoint. The caller
+    /// settles the slot.
     pub(super) fn fail(
         &mut self,
         id: &SlotId,
         order: OrderId,
         step: Step,
         failure: Failure,
+        asked: bool,
         now: Timestamp,
     ) -> Result<(), Ignored> {
         let slot = self.slot(id)?;
-        let (was_sent, at) = (matches!(slot.phase, Phase::InFlight(_)), slot.occupies.clone());
+        let (was_sent, at) = (asked && matches!(slot.phase, Phase::InFlight(_)), slot.occupies.clone());
         slot.phase.step(id, order, "failed", |phase| match phase {
             phase if phase.awaits() != Some(step) => Err(phase),
             Phase::Preparing(order) | Phase::InFlight(order) => Ok(Phase::Ordered(order)),
@@ -367,9 +377,9 @@ impl Core {
         }
     }
 
-    /// The CA took the order well: its endpoint is in health, and what held the slot is over.
-    fn favourable(&mut self, id: &SlotId, now: Timestamp) {
-        let at = self.slots.get(id).and_then(|s| s.occupies.clone());
+    /// The CA took the order well: what held the slot is over, and if it was asked just now, its endpoint is in health.
+    fn favourable(&mut self, id: &SlotId, asked: bool, now: Timestamp) {
+        let at = self.slots.get(id).and_then(|s| s.occupies.clone()).filter(|_| asked);
         self.vacate(id);
         let limits = self.limits.clone();
         if let Some(endpoint_id) = at

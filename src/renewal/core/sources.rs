@@ -131,6 +131,7 @@ impl Core {
         // What a former process read is no look of this one.
         self.evidence.looked = Some(view.synced_at.min(now));
         self.evidence.asking = None;
+        self.evidence.unusable = None;
 
         let mut seen: BTreeSet<SlotId> = view.quarantined.iter().cloned().map(SlotId::Signer).collect();
         for id in &seen {
@@ -280,6 +281,7 @@ impl Core {
         self.evidence.synced = self.evidence.synced.filter(|synced| *synced <= now).max(Some(at.min(now)));
         self.evidence.looked = Some(now);
         self.evidence.asking = None;
+        self.evidence.unusable = None;
         Ok(0)
     }
 
@@ -308,10 +310,11 @@ impl Core {
         1
     }
 
-    /// Whether the registry was read successfully within `max_age`.
+    /// Whether the registry was read successfully within `max_age`, and could be used at the last look.
     pub(in super::super) fn evidence_is_fresh(&self, now: Timestamp) -> bool {
         let max_age = self.limits.evidence_max_age;
-        self.evidence.synced.is_some_and(|synced| synced <= now && now.since(synced) <= max_age)
+        let is_usable = self.evidence.unusable.is_none();
+        is_usable && self.evidence.synced.is_some_and(|synced| synced <= now && now.since(synced) <= max_age)
     }
 
     /// Whether there is fresh evidence that what the registry calls active is, right now.
@@ -329,6 +332,12 @@ impl Core {
             let again = self.evidence.asking.map(|t| t.plus(self.limits.confirm_patience.max(Duration::from_secs(1))));
             return Err(Gate::Confirming { again });
         }
-        Ok(())
+        match &self.evidence.unusable {
+            Some(text) => {
+                let again = self.evidence.looked.map(|t| t.plus(self.limits.confirm_within + Duration::from_secs(1)));
+                Err(Gate::UnusableRegistry { again, text: text.clone() })
+            }
+            None => Ok(()),
+        }
     }
 }

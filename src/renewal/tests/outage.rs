@@ -334,3 +334,51 @@ fn a_request_that_a_leap_of_the_clock_gives_up_is_hung_up_before_another_takes_i
     let next = actions.iter().position(|a| matches!(a, Action::Prepare(_) | Action::Submit(_)));
     assert!(hangs_up.is_some() && next.is_none_or(|next| hangs_up < Some(next)), "{actions:?}");
 }
+
+#[test]
+fn what_was_asked_of_nobody_closes_no_breaker() {
+    let own = |scope, kind| Says::NotSent(Failure::new(scope, kind, "its request is gone"));
+    for says in [Says::Present, own(Scope::Item, Kind::Transient), own(Scope::Issuer, Kind::Permanent)] {
+        let mut s = Service::new(6, 30);
+        let all = |says: Says| (0..6).map(move |n| (signer(n), says.clone()));
+        let is_open = |s: &Service| s.core.snapshot(s.now).endpoints[0].open;
+        s.says.extend(all(fails(Scope::Endpoint, Kind::Transient)));
+        s.run(HOUR);
+        assert!(is_open(&s));
+        // What was on its way when the process was killed is here, or what was to be sent is not.
+        s.says.extend(all(says.clone()));
+        let before = s.log.len();
+        while s.log.len() == before {
+            s.run(70); // not in step with the syncs, or none would fall within
+        }
+        assert!(is_open(&s), "{says:?}: nobody has answered");
+    }
+}
+
+#[test]
+fn a_registry_that_cannot_be_used_lets_nothing_leave_until_it_can_and_one_that_cannot_be_reached_until_it_is_too_old() {
+    let waiting = || {
+        let mut s = Service::new(1, 30);
+        // The look of the start counts no more.
+        s.now = s.now.plus(Duration::from_secs(90));
+        s
+    };
+    let mut s = waiting();
+    s.unreachable = true;
+    s.run(100);
+    assert_eq!(s.asked(&signer(0)), 1, "the sync is young enough");
+
+    let mut s = waiting();
+    s.unusable = true;
+    s.run(450);
+    assert_eq!(s.asked(&signer(0)), 0);
+    assert!(s.explain(&signer(0)).contains("a comma is missing"), "{}", s.explain(&signer(0)));
+    // That it cannot be reached then makes it no better.
+    (s.unusable, s.unreachable) = (false, true);
+    s.run(100);
+    assert_eq!(s.asked(&signer(0)), 0);
+    s.unreachable = false;
+    let looks = s.looks;
+    s.run(100);
+    assert_eq!(s.asked(&signer(0)), 1, "looked at again by itself: {}", s.looks - looks);
+}

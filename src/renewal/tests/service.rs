@@ -22,6 +22,10 @@ pub enum Says {
     Later(u64),
     /// A failure.
     Fail(Failure),
+    /// It is not asked: its certificate had come before.
+    Present,
+    /// It is not asked, because of this.
+    NotSent(Failure),
     /// Nothing at all.
     Silence,
 }
@@ -42,6 +46,8 @@ pub struct Service {
     pub lives: BTreeMap<SlotId, SignerLife>,
     /// The registry cannot be reached.
     pub unreachable: bool,
+    /// What it says cannot be used.
+    pub unusable: bool,
     /// The registry is read this often; zero: never by itself.
     pub sync_every: i64,
     pub looks: usize,
@@ -110,6 +116,7 @@ impl Service {
             ledger: BTreeMap::new(),
             lives: BTreeMap::new(),
             unreachable: false,
+            unusable: false,
             sync_every: 300,
             looks: 0,
             valid_from: -600,
@@ -164,6 +171,10 @@ impl Service {
     }
 
     pub fn sync(&mut self) {
+        if self.unusable {
+            self.tell(Event::Unusable("a comma is missing".to_owned())).unwrap();
+            return;
+        }
         if self.unreachable {
             self.tell(Event::NotConfirmed).unwrap();
             return;
@@ -245,6 +256,8 @@ impl Service {
                         Event::Later { slot, order, attempt, retry_after: Some(Duration::from_secs(seconds)) }
                     }
                     Says::Fail(failure) => Event::Failed { slot, order, step: Step::Submit(attempt), failure },
+                    Says::Present => Event::Present { slot, order },
+                    Says::NotSent(failure) => Event::NotSent { slot, order, attempt, failure },
                     Says::Silence => return,
                 }
             }
