@@ -32,6 +32,7 @@ fn order(ca: &Certificate, profile: &str) -> (SigningKey, Order) {
         csr_der: ocsp_signer_request(&subject, &key.spki_der(), &key).unwrap(),
         spki_der: key.spki_der(),
         issuer_certificate: Some(Arc::new(ca.clone())),
+        leave: Default::default(),
     };
     (key, order)
 }

@@ -25,6 +25,7 @@ fn order(lab: &Lab) -> Order {
         csr_der: ocsp_signer_request(&subject, &key.spki_der(), &key).unwrap(),
         spki_der: key.spki_der(),
         issuer_certificate: Some(Arc::new(lab.ca.clone())),
+        leave: Default::default(),
     }
 }
 
@@ -212,4 +213,16 @@ fn no_more_programs_run_than_configured() {
         assert_eq!(most, 2);
     });
     assert!(began.elapsed() >= Duration::from_millis(400), "two at a time");
+}
+
+#[test]
+fn a_program_is_not_started_for_an_order_that_was_withdrawn() {
+    let directory = tempfile::tempdir().unwrap();
+    let order = order(&Lab::new("CA"));
+    let started = directory.path().join("started");
+    let command = script(&format!("touch {}; exit 75", started.display()));
+    assert!(order.leave.withdraw());
+    let (scope, kind, text) = failed(run(&command, &order));
+    assert!((scope, kind) == (Scope::Issuer, Kind::Transient) && text.contains("withdrawn"), "{text}");
+    assert!(!started.exists());
 }

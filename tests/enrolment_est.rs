@@ -94,6 +94,7 @@ fn order(server: &EstServer, label: &str) -> (SigningKey, Order) {
         csr_der: ocsp_signer_request(&subject, &key.spki_der(), &key).unwrap(),
         spki_der: key.spki_der(),
         issuer_certificate: Some(Arc::new(server.ca(label).certificate.clone())),
+        leave: Default::default(),
     };
     (key, order)
 }
@@ -436,4 +437,35 @@ fn the_ca_certificates_of_a_label_are_fetched() {
     assert_eq!(fetch(LABEL).unwrap(), [bench.server.ca(LABEL).certificate.der()]);
     assert_eq!(fetch("no-such-ca").unwrap_err().scope, Scope::Issuer);
     assert!(fetch("../x").unwrap_err().message().contains("cannot be part of a path"));
+}
+
+#[test]
+fn what_is_withdrawn_while_it_waits_for_a_connection_does_not_leave() {
+    let bench = Bench::new();
+    bench.server.set(LABEL, Mode::Hang);
+    let (_, waiting) = order(&bench.server, "ca-2");
+    let (_, other) = order(&bench.server, "ca-2");
+    // Two of them take all connections there may be.
+    let one = Order { leave: Default::default(), ..bench.order.clone() };
+    let submit = |order| bench.service.submit(order, Instant::now() + LONG);
+    let hang = async { tokio::join!(submit(&bench.order), submit(&one)) };
+    let withdraw = async {
+        while bench.server.asked(LABEL) < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        assert!(waiting.leave.withdraw(), "it has not left");
+        assert!(!bench.order.leave.withdraw() && !one.leave.withdraw(), "these have");
+    };
+    let first = async {
+        tokio::select! {
+            hung = hang => panic!("{hung:?}"),
+            () = withdraw => {} // both are dropped: their connections are free
+        }
+    };
+    let ((), waited, went) =
+        bench.runtime.block_on(async { tokio::join!(biased; first, submit(&waiting), submit(&other)) });
+    let (Outcome::Failed(failure), Outcome::Issued(_)) = (&waited, &went) else { panic!("{waited:?} {went:?}") };
+    assert!(failure.message().contains("withdrawn before any of it was sent"), "{failure}");
+    assert_eq!(bench.server.asked("ca-2"), 1);
+    assert!(!waiting.leave.is_taken() && other.leave.is_taken());
 }

@@ -7,10 +7,10 @@ use super::parts::{Look, Parts, Reading, Service, Settings};
 use super::tell::{TallyKey, Teller, about_reach};
 use super::verify::{life_of, may_sign};
 use super::view::{AgentView, view_of};
-use super::work::Workers;
+use super::work::{Threads, Workers};
 use crate::audit::{AuditEvent, Outcome, What};
-use crate::https::Stamp;
-use crate::registry::{Issuer, IssuerId};
+use crate::https::{Leave, Stamp};
+use crate::registry::{Issuer, IssuerId, State};
 use crate::renewal::{
     Command, Core, EndpointId, Event, Failure, Ignored, Kind, OrderId, Reach, Record, Scope, SignerLife, SlotId, Step,
 };
@@ -43,7 +43,7 @@ pub(super) enum Report {
     /// Of our own certificate: what it is, and why it cannot be used now.
     Credential { endpoint: EndpointId, seen: super::watch::Seen },
     /// Of the signer in use, which came of this order.
-    Signer { slot: SlotId, of: String, life: Option<SignerLife> },
+    Signer { slot: SlotId, of: String, life: Option<SignerLife>, fault: Option<String> },
     /// Of the file of a password or shared key.
     Secret { endpoint: EndpointId, stamp: Option<Stamp> },
     /// An order is over and its files are gone.
@@ -57,6 +57,8 @@ pub(super) struct Wire {
     pub order: OrderId,
     pub attempt: u32,
     pub endpoint: EndpointId,
+    /// Until it is taken, nothing of the request has left.
+    pub leave: Leave,
     pub drop: oneshot::Sender<()>,
     pub task: JoinHandle<()>,
 }
@@ -68,6 +70,8 @@ pub(super) struct Driver {
     pub shared: Arc<Shared>,
     pub teller: Teller,
     pub workers: Workers,
+    /// Those for the requests of each service.
+    pub threads: BTreeMap<EndpointId, Threads>,
     pub reports: mpsc::Sender<Report>,
     pub settings: Arc<Settings>,
     pub services: BTreeMap<EndpointId, Service>,
@@ -75,8 +79,14 @@ pub(super) struct Driver {
     pub issuers: HashMap<IssuerId, Arc<Issuer>>,
     /// The registry in use.
     pub reading: Option<Reading>,
-    /// Slots whose certificate the core has been told.
+    /// Signers that the registry names, by enrolment: so many there are to be looked at.
+    pub enrolled: BTreeSet<IssuerId>,
+    /// Signers whose look has been begun.
     pub told: BTreeSet<SlotId>,
+    /// Of these, the ones of which the core knows what the look showed.
+    pub seen: BTreeSet<SlotId>,
+    /// Of these, the ones of which it showed nothing, and why.
+    pub unchecked: BTreeMap<SlotId, String>,
     pub wires: BTreeMap<SlotId, Wire>,
     /// Records that could not be written yet, by key.
     pub unsaved: BTreeMap<String, Record>,
@@ -121,12 +131,16 @@ impl Driver {
             shared,
             teller,
             workers: Workers::new(),
+            threads: BTreeMap::new(),
             reports,
             services: by_name(&settings),
             settings,
             issuers: HashMap::new(),
             reading: None,
+            enrolled: BTreeSet::new(),
             told: BTreeSet::new(),
+            seen: BTreeSet::new(),
+            unchecked: BTreeMap::new(),
             wires: BTreeMap::new(),
             unsaved: BTreeMap::new(),
             restored,
@@ -213,17 +227,17 @@ impl Driver {
         if self.is_dirty { rest.min(PUBLISH) } else { rest }
     }
 
-    /// Tells the core; what it ignores came too late and is no fault.
-    pub(super) fn tell(&mut self, event: Event) {
+    /// Tells the core; what it ignores came too late and is no fault. `false`: it ignored it.
+    pub(super) fn tell(&mut self, event: Event) -> bool {
         let now = self.teller.now();
         self.is_dirty = true;
-        if let Err(ignored) = self.core.handle(event, now) {
-            match ignored {
-                Ignored::TooManySlots { .. } => self.teller.alarm(ignored.to_string()),
-                Ignored::GenerationWentBack { .. } => tracing::error!("{ignored}"),
-                _ => tracing::debug!("{ignored}"),
-            }
+        let Err(ignored) = self.core.handle(event, now) else { return true };
+        match ignored {
+            Ignored::TooManySlots { .. } => self.teller.alarm(ignored.to_string()),
+            Ignored::GenerationWentBack { .. } => tracing::error!("{ignored}"),
+            _ => tracing::debug!("{ignored}"),
         }
+        false
     }
 
     fn take(&mut self, report: Report) {
@@ -242,6 +256,8 @@ impl Driver {
             Report::Answer { event, tally } => {
                 if let Event::Later { slot, order, .. }
                 | Event::Issued { slot, order }
+                | Event::Present { slot, order }
+                | Event::NotSent { slot, order, .. }
                 | Event::Failed { slot, order, .. } = &event
                     && self.wires.get(slot).is_some_and(|wire| wire.order == *order)
                 {
@@ -252,19 +268,33 @@ impl Driver {
                 }
                 self.tell(event);
             }
-            Report::Signer { slot, of, life } => match &slot {
+            Report::Signer { slot, of, life, fault } => match &slot {
                 // It may have been replaced meanwhile.
                 SlotId::Signer(id)
                     if self.parts.slots.slot(id.as_str()).current().is_none_or(|current| current.order != of) =>
                 {
                     self.tell_signer(slot);
                 }
-                _ => self.tell(Event::Signer { slot, life }),
+                _ => self.signer_seen(slot, life, fault),
             },
             Report::Looked(Look::Read(reading)) => self.registry(reading),
             Report::Looked(Look::Nothing(why)) => {
-                tracing::warn!("the registry could not be looked at before a request, which waits: {why}");
+                let until = self.reading.as_ref().map(|r| r.synced_at.plus(self.settings.limits.evidence_max_age));
+                match until.filter(|until| *until >= self.teller.now()) {
+                    Some(until) => tracing::warn!(
+                        "the registry could not be looked at before a request, which goes by what was read last, as others do \
+                         until {until}, when that is too old: {why}"
+                    ),
+                    None => tracing::warn!("the registry could not be looked at before a request, which waits: {why}"),
+                }
                 self.tell(Event::NotConfirmed);
+            }
+            Report::Looked(Look::Unusable(why)) => {
+                tracing::error!(
+                    "what the registry's source says cannot be used, so nobody knows what is active: requests wait until it is \
+                     put right: {why}"
+                );
+                self.tell(Event::Unusable(why));
             }
             Report::Credential { endpoint, seen } => self.credential_seen(endpoint, seen),
             Report::Secret { endpoint, stamp } => self.secret_seen(endpoint, stamp),
@@ -283,20 +313,26 @@ impl Driver {
         }
         let view = view_of(&reading, &self.settings.renewal);
         let generation = reading.generation.clone();
-        let enrolled: BTreeSet<&IssuerId> = view.issuers.iter().map(|i| &i.id).collect();
-        for issuer in generation.issuers.iter().filter(|issuer| enrolled.contains(&issuer.id)) {
+        let active = view.issuers.iter().filter(|i| i.state == State::Active).map(|i| i.id.clone()).collect();
+        self.enrolled = view.issuers.iter().map(|i| i.id.clone()).collect();
+        self.forget_all_but(&view.quarantined);
+        for issuer in &generation.issuers {
+            if !self.enrolled.contains(&issuer.id) {
+                continue;
+            }
             let before = self.issuers.insert(issuer.id.clone(), issuer.clone());
             // Another CA key or profile under the same name: whether its signer may sign has to be asked again.
             if before.is_some_and(|before| {
                 before.certificate.der() != issuer.certificate.der()
                     || before.response.profile != issuer.response.profile
             }) {
-                self.told.remove(&SlotId::Signer(issuer.id.clone()));
+                self.look_anew(&SlotId::Signer(issuer.id.clone()));
             }
         }
         let slots: Vec<SlotId> = view.issuers.iter().map(|i| SlotId::Signer(i.id.clone())).collect();
         let is_first = self.reading.is_none();
         self.tell(Event::Registry(view));
+        self.withdraw(&active);
         self.reading = Some(reading);
         for slot in slots {
             if !self.told.contains(&slot) {
@@ -314,7 +350,7 @@ impl Driver {
         let SlotId::Signer(id) = &slot else { return };
         self.told.insert(slot.clone());
         let (Some(current), Some(issuer)) = (self.parts.slots.slot(id.as_str()).current(), self.issuers.get(id)) else {
-            self.tell(Event::Signer { slot, life: None });
+            self.signer_seen(slot, None, None);
             return;
         };
         let (issuer, workers, reports) = (issuer.clone(), self.workers.clone(), self.reports.clone());
@@ -322,19 +358,19 @@ impl Driver {
         tokio::spawn(async move {
             let life = Some(life_of(&current.certificate));
             let may_sign = workers.compute("signer", CHECK, move || may_sign(&issuer, &current)).await;
-            let life = match may_sign {
-                Ok(Ok(())) => life,
+            let (life, fault) = match may_sign {
+                Ok(Ok(())) => (life, None),
                 Ok(Err(why)) => {
                     tracing::error!("{slot}: the signer in use cannot sign for it, so another is ordered: {why}");
-                    None
+                    (None, None)
                 }
                 // It has passed before; that our own code fails now says nothing of it.
                 Err(fault) => {
                     tracing::error!("{slot}: the signer in use was not checked: {fault}");
-                    life
+                    (life, Some(format!("the signer in use was not checked: {fault}")))
                 }
             };
-            let _ = reports.send(Report::Signer { slot, of, life }).await;
+            let _ = reports.send(Report::Signer { slot, of, life, fault }).await;
         });
     }
 
@@ -406,6 +442,7 @@ impl Driver {
         self.core.set_limits(settings.limits.clone(), now);
         let specs = settings.services.iter().map(|service| service.spec.clone()).collect();
         self.credentials.retain(|endpoint, _| services.contains_key(endpoint));
+        self.threads.retain(|endpoint, _| services.contains_key(endpoint));
         self.services = services;
         self.shared.settings.store(settings.clone());
         self.settings = settings;
@@ -425,6 +462,7 @@ impl Driver {
                 slot: self.parts.slots.slot(issuer.as_str()),
                 order,
                 margin: self.settings.renewal.margin,
+                renewal: self.settings.renewal.clone(),
                 unkept: self.unkept.clone(),
             }),
             SlotId::Credential(endpoint) => {
@@ -434,6 +472,7 @@ impl Driver {
                     slot: self.parts.credentials.slot(endpoint.as_str()),
                     order,
                     margin: service.spec.credential.as_ref()?.margin,
+                    renewal: self.settings.renewal.clone(),
                     unkept: self.unkept.clone(),
                 })
             }

@@ -29,6 +29,7 @@ impl Evidence for Followed {
                 None => Look::Nothing("it holds nothing yet".to_owned()),
             },
             Looked::NotRead(why) => Look::Nothing(why),
+            Looked::Unusable(why) => Look::Unusable(why),
         }
     }
 }

@@ -2,10 +2,11 @@
 
 use super::parts::{Service, Trial};
 use super::verify;
-use crate::enrolment::{self, ClientCredential, CredentialError, Outcome, Purpose, accept};
+use crate::config::Renewal;
+use crate::enrolment::{self, ClientCredential, CredentialError, Leave, Outcome, Purpose, accept};
 use crate::registry::Issuer;
 use crate::renewal::{Failure, Kind, Scope, SignerLife};
-use crate::signer::slots::{OrderFiles, Slot, SlotError};
+use crate::signer::slots::{OrderFiles, Prepared, Slot, SlotError};
 use crate::signer::{KeyError, KeyKind, check, files::FileError};
 use crate::time::{Timestamp, monotonic};
 use crate::x509::issue::{ocsp_signer_request, reenrolment_request, signer_name};
@@ -39,8 +40,10 @@ pub(super) struct Job {
     pub slot: Slot,
     /// As its files are named.
     pub order: String,
-    /// What must be left of a certificate, beyond the responses.
+    /// What must be left of a credential of ours.
     pub margin: Duration,
+    /// What a signer must be.
+    pub renewal: Renewal,
     pub unkept: Unkept,
 }
 
@@ -82,8 +85,17 @@ pub(super) enum Answer {
     Later { retry_after: Option<Duration>, text: String },
     /// Anything else.
     Failed(Failure),
+    /// It did not leave, and nobody was asked.
+    NotSent(Failure),
     /// Nobody wants to know any more.
     Dropped,
+}
+
+/// What is on disk of an order that is to be sent.
+enum Found {
+    Request(Prepared),
+    /// Its serial number.
+    Certificate(String),
 }
 
 impl Job {
@@ -111,41 +123,62 @@ impl Job {
         made.map(drop).map_err(|e| failure_of(&e))
     }
 
-    /// One request, unless its answer is on disk already.
+    /// One request, unless its answer is on disk already; it takes its leave when it is sent.
     pub(super) fn submit(
         &self,
         service: &Service,
         profile: &str,
+        leave: Leave,
         runtime: &Handle,
         mut dropped: oneshot::Receiver<()>,
     ) -> Answer {
-        match self.ask(service, profile, runtime, &mut dropped) {
+        let prepared = match self.find() {
+            Ok(Found::Request(prepared)) => prepared,
+            Ok(Found::Certificate(serial)) => return Answer::Present(serial),
+            Err(failure) => return Answer::NotSent(failure),
+        };
+        match self.ask(prepared, service, profile, &leave, runtime, &mut dropped) {
+            // It can have answered only what has left; what it is like, it shows by not even letting it leave.
+            Ok(Answer::Failed(failure))
+                if !leave.is_taken()
+                    && failure.kind != Kind::Unknown
+                    && matches!(failure.scope, Scope::Item | Scope::Issuer) =>
+            {
+                Answer::NotSent(failure)
+            }
             Ok(answer) => answer,
             Err(failure) => Answer::Failed(failure),
         }
     }
 
-    fn ask(
-        &self,
-        service: &Service,
-        profile: &str,
-        runtime: &Handle,
-        dropped: &mut oneshot::Receiver<()>,
-    ) -> Result<Answer, Failure> {
+    /// What is to be sent, or what came of it before: a process that died between keeping the certificate and saying so has not
+    /// asked in vain.
+    fn find(&self) -> Result<Found, Failure> {
         let files = self.files();
         let lost = || Failure::new(Scope::Item, Kind::Permanent, &format!("order {}: its request is gone", self.order));
         let prepared = files.prepared().map_err(|e| failure_of(&e))?.ok_or_else(lost)?;
-        // A process that died between keeping the certificate and saying so has not asked in vain.
         if let Ok(Some(kept)) = files.certificate()
             && kept.spki_der() == prepared.spki_der
         {
-            return Ok(Answer::Present(kept.serial().to_string()));
+            return Ok(Found::Certificate(kept.serial().to_string()));
         }
         if let Some(came) = self.unkept.came(&self.order) {
             let serial = came.0.serial().to_string();
             self.keep(came)?;
-            return Ok(Answer::Present(serial));
+            return Ok(Found::Certificate(serial));
         }
+        Ok(Found::Request(prepared))
+    }
+
+    fn ask(
+        &self,
+        prepared: Prepared,
+        service: &Service,
+        profile: &str,
+        leave: &Leave,
+        runtime: &Handle,
+        dropped: &mut oneshot::Receiver<()>,
+    ) -> Result<Answer, Failure> {
         let (issuer, purpose, issuer_certificate) = match &self.target {
             Target::Signer(i) => (i.id.to_string(), Purpose::Signer, Some(Arc::new(i.certificate.clone()))),
             Target::Credential(_) => (service.enrolment.endpoint().to_owned(), Purpose::OwnCredential, None),
@@ -158,6 +191,7 @@ impl Job {
             csr_der: prepared.csr_der,
             spki_der: prepared.spki_der,
             issuer_certificate,
+            leave: leave.clone(),
         };
         let outcome = runtime.block_on(async {
             let deadline = monotonic() + service.timeout;
@@ -211,7 +245,7 @@ impl Job {
         };
         Ok(match &self.target {
             Target::Signer(issuer) => {
-                verify::signer(issuer, &certificate, key, issuer.signer.rsa_padding, self.margin, trial, now)
+                verify::signer(issuer, &certificate, key, issuer.signer.rsa_padding, &self.renewal, trial, now)
             }
             Target::Credential(credential) => {
                 verify::credential(credential.certificate().ok().as_ref(), &certificate, &key, self.margin, now)

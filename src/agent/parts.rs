@@ -81,8 +81,10 @@ pub trait Evidence: Send + Sync + 'static {
 pub enum Look {
     /// It was read.
     Read(Reading),
-    /// It could not be read, or what was read is not used; in words.
+    /// It could not be read; in words. What was read last holds until it is too old.
     Nothing(String),
+    /// It was read, and what it says cannot be used; in words. Nothing is asked for until it can.
+    Unusable(String),
 }
 
 /// The registry as it was read.

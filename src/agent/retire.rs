@@ -91,7 +91,7 @@ impl Driver {
         let Ok(id) = IssuerId::new(name) else { return };
         let is_back = self.reading.iter().any(|r| r.generation.issuers.iter().any(|issuer| issuer.id == id));
         let slot = SlotId::Signer(id);
-        self.told.remove(&slot);
+        self.look_anew(&slot);
         if is_back {
             self.tell_signer(slot);
         }

@@ -2,12 +2,15 @@
 
 use super::driver::{Driver, Report, Wire};
 use super::order::{Answer, Job};
-use super::parts::Look;
+use super::parts::{Look, Service};
 use super::tell::{Teller, about, outcome_of, result_of};
-use super::work::WorkFault;
+use super::work::{Threads, WorkFault};
 use crate::audit::{AuditEvent, Outcome, What};
+use crate::enrolment::Leave;
+use crate::registry::IssuerId;
 use crate::renewal::{Action, Event, Failure, Kind, OrderId, Record, Request, Scope, SlotId, Step};
 use crate::signer::slots::SlotError;
+use std::collections::BTreeSet;
 use std::time::Duration;
 use tokio::sync::oneshot;
 
@@ -21,6 +24,8 @@ const SWAP: Duration = Duration::from_secs(60);
 const BESIDE_THE_WIRE: Duration = Duration::from_secs(30);
 /// How long a request that is dropped may take to end.
 const DROP: Duration = Duration::from_secs(5);
+/// Threads of a service beyond its requests at a time: of requests that were given up, and whose threads have not ended.
+const HUNG: usize = 8;
 
 impl Driver {
     /// Carries out what the core wants done. Where the ledger cannot be written, nothing that relies on it is done.
@@ -96,7 +101,7 @@ impl Driver {
         let (workers, reports, evidence) = (self.workers.clone(), self.reports.clone(), self.parts.evidence.clone());
         let patience = self.settings.limits.confirm_patience;
         tokio::spawn(async move {
-            let look = workers.run("look", patience, move || evidence.look()).await;
+            let look = workers.registry("look", patience, move || evidence.look()).await;
             let look = look.unwrap_or_else(|fault| Look::Nothing(fault.to_string()));
             let _ = reports.send(Report::Looked(look)).await;
         });
@@ -131,6 +136,9 @@ impl Driver {
             return;
         };
         let earlier = self.wires.remove(&request.slot);
+        let threads = self.threads(&service);
+        let leave = Leave::default();
+        let its_leave = leave.clone();
         let (workers, reports, teller) = (self.workers.clone(), self.reports.clone(), self.teller.clone());
         let runtime = tokio::runtime::Handle::current();
         let (drop, mut dropped) = oneshot::channel();
@@ -147,19 +155,60 @@ impl Driver {
             );
             teller.request(What::Request, &request, None, "");
             let (profile, limit) = (request.profile.clone(), service.timeout + BESIDE_THE_WIRE);
-            let work = move || job.submit(&service, &profile, &runtime, dropped);
+            let leave = its_leave.clone();
+            let work = move || job.submit(&service, &profile, leave, &runtime, dropped);
             // What makes our reading of an answer panic would do so again: the order is given up and the slot parks. What
             // hangs may have been carried out.
-            let answer = match workers.run("submit", limit, work).await {
+            let answer = match workers.run(&threads, "submit", limit, work).await {
                 Ok(answer) => answer,
-                Err(fault) => Answer::Failed(failure_of_work(&fault, Scope::Item, Kind::Unknown)),
+                // It is for what this service answers that our code hangs, so it is held, and nobody else.
+                Err(fault @ WorkFault::AllTaken { .. }) => {
+                    Answer::Failed(Failure::new(Scope::Endpoint, Kind::Transient, &fault.to_string()))
+                }
+                Err(fault) => {
+                    let failure = failure_of_work(&fault, Scope::Item, Kind::Unknown);
+                    // Nobody knows any more what would be sent later.
+                    if its_leave.withdraw() { Answer::NotSent(failure) } else { Answer::Failed(failure) }
+                }
             };
             if let Some((event, result)) = told(&teller, &request, answer) {
                 let tally = result.map(|result| (request.endpoint, request.cause, result));
                 let _ = reports.send(Report::Answer { event, tally }).await;
             }
         });
-        self.wires.insert(slot, Wire { order: wire_order, attempt, endpoint, drop, task });
+        self.wires.insert(slot, Wire { order: wire_order, attempt, endpoint, leave, drop, task });
+    }
+
+    /// Those of a service: one for each request it may have at a time, and some for what hangs.
+    fn threads(&mut self, service: &Service) -> Threads {
+        let endpoint = &service.spec.id;
+        let most = usize::try_from(service.spec.max_in_flight).unwrap_or(usize::MAX).clamp(1, 100_000) + HUNG;
+        let kept = self.threads.get(endpoint).filter(|threads| threads.most() == most).cloned();
+        let threads = kept.unwrap_or_else(|| Threads::new(&format!("requests to {endpoint}"), most));
+        self.threads.insert(endpoint.clone(), threads.clone());
+        threads
+    }
+
+    /// Hangs up on requests of which nothing has left, for issuers that are not active (any more).
+    pub(super) fn withdraw(&mut self, active: &BTreeSet<IssuerId>) {
+        let is_out = |slot: &SlotId| matches!(slot, SlotId::Signer(id) if !active.contains(id));
+        let out: Vec<SlotId> = self
+            .wires
+            .iter()
+            .filter(|(slot, wire)| is_out(slot) && wire.leave.withdraw())
+            .map(|(s, _)| s.clone())
+            .collect();
+        for slot in out {
+            let Some(wire) = self.wires.remove(&slot) else { continue };
+            let _ = wire.drop.send(());
+            let text = "the registry no longer calls it active: its request was withdrawn before any of it was sent";
+            tracing::info!(order = %wire.order, attempt = wire.attempt, "{slot}: {text}");
+            let event = self.teller.event(What::Answer, about(&slot));
+            let event = AuditEvent { order: Some(wire.order.to_string()), outcome: Some(Outcome::Failed), ..event };
+            self.teller.saw(&event.saying(text));
+            let failure = Failure::new(Scope::Issuer, Kind::Transient, text);
+            self.tell(Event::NotSent { slot, order: wire.order, attempt: wire.attempt, failure });
+        }
     }
 
     fn hang_up(&mut self, slot: &SlotId, order: OrderId) {
@@ -186,7 +235,9 @@ impl Driver {
             let serial = serial.try_recv().ok().flatten();
             let verdict = match done {
                 Ok(verdict) => verdict,
-                Err(fault @ WorkFault::NoThread { .. }) => Err(failure_of_work(&fault, Scope::Local, Kind::Transient)),
+                Err(fault @ (WorkFault::NoThread { .. } | WorkFault::AllTaken { .. })) => {
+                    Err(failure_of_work(&fault, Scope::Local, Kind::Transient))
+                }
                 // A certificate that our own code hangs or panics on is not taken into use.
                 Err(fault) => Ok(Err(fault.to_string())),
             };
@@ -293,7 +344,11 @@ impl Driver {
             SlotId::Credential(_) => "the configuration no longer has this credential",
         };
         let failure = Failure::new(Scope::Issuer, Kind::Transient, text);
-        self.tell(Event::Failed { slot: slot.clone(), order, step, failure });
+        let slot = slot.clone();
+        self.tell(match step {
+            Step::Submit(attempt) => Event::NotSent { slot, order, attempt, failure },
+            step => Event::Failed { slot, order, step, failure },
+        });
     }
 }
 
@@ -309,7 +364,7 @@ async fn end(wire: Option<Wire>) {
 /// to know.
 fn told(teller: &Teller, request: &Request, answer: Answer) -> Option<(Event, Option<&'static str>)> {
     let (slot, order, attempt) = (request.slot.clone(), request.order, request.attempt);
-    let was_sent = !matches!(answer, Answer::Present(_));
+    let was_sent = !matches!(answer, Answer::Present(_) | Answer::NotSent(_));
     let mut came = None;
     let (event, result, outcome, text) = match answer {
         Answer::Dropped => return None,
@@ -321,7 +376,11 @@ fn told(teller: &Teller, request: &Request, answer: Answer) -> Option<(Event, Op
         Answer::Present(serial) => {
             let text = format!("certificate {serial} had come before: nothing was sent");
             came = Some(serial);
-            (Event::Issued { slot, order }, "issued", Outcome::Done, text)
+            (Event::Present { slot, order }, "issued", Outcome::Done, text)
+        }
+        Answer::NotSent(failure) => {
+            let (result, outcome, text) = (result_of(&failure), outcome_of(&failure), format!("not sent: {failure}"));
+            (Event::NotSent { slot, order, attempt, failure }, result, outcome, text)
         }
         Answer::Later { retry_after, text } => {
             (Event::Later { slot, order, attempt, retry_after }, "later", Outcome::Later, text)
@@ -346,7 +405,7 @@ fn flat<T>(done: Result<Result<T, Failure>, WorkFault>, scope: Scope, kind: Kind
 /// Our own code hung or panicked.
 fn failure_of_work(fault: &WorkFault, scope: Scope, kind: Kind) -> Failure {
     let (scope, kind) = match fault {
-        WorkFault::NoThread { .. } => (Scope::Local, Kind::Transient),
+        WorkFault::NoThread { .. } | WorkFault::AllTaken { .. } => (Scope::Local, Kind::Transient),
         WorkFault::Panicked { .. } => (Scope::Item, Kind::Permanent),
         WorkFault::TimedOut { .. } => (scope, kind),
     };

@@ -1,7 +1,7 @@
 //! What a certificate that came for an order must be, before it is staged.
 
 use super::parts::Trial;
-use crate::config::HumanDuration;
+use crate::config::{HumanDuration, Nocheck, Renewal};
 use crate::ocsp::Profile;
 use crate::registry::Issuer;
 use crate::renewal::SignerLife;
@@ -37,7 +37,7 @@ pub(super) fn signer(
     certificate: &Certificate,
     key: SigningKey,
     padding: RsaPadding,
-    margin: Duration,
+    renewal: &Renewal,
     trial: &dyn Trial,
     now: Timestamp,
 ) -> Result<SignerLife, String> {
@@ -49,12 +49,17 @@ pub(super) fn signer(
         return Err("the CA sent a certificate for its own key".to_owned());
     }
     // RFC 6960 leaves the choice; the others recommend nocheck or require it, and it was asked for.
-    if certificate.nocheck().is_none() && issuer.response.profile != Profile::Rfc6960 {
+    let may_lack_it = issuer.response.profile == Profile::Rfc6960 && renewal.nocheck == Nocheck::Optional;
+    if certificate.nocheck().is_none() && !may_lack_it {
+        let else_allow = match issuer.response.profile {
+            Profile::Rfc6960 => "; or allow it by renewal.nocheck = \"optional\"".to_owned(),
+            profile => format!("; the profile {} wants it", profile.name()),
+        };
         return Err(format!(
-            "the certificate lacks id-pkix-ocsp-nocheck, which was asked for and which {} wants; have the CA add it",
-            issuer.response.profile.name()
+            "the certificate lacks id-pkix-ocsp-nocheck, which was asked for; have the CA add it{else_allow}"
         ));
     }
+    let margin = renewal.margin;
     let reserve = issuer.response.validity.saturating_add(issuer.response.refresh).saturating_add(margin);
     let left = certificate.not_after().since(at);
     if left <= reserve {
@@ -121,4 +126,65 @@ pub(super) fn credential(
         ));
     }
     Ok(life_of(certificate))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+    use crate::ocsp::Serial;
+    use crate::registry::{Document, RecordRules};
+    use crate::signer::KeyKind;
+    use crate::x509::issue::{Attribute, CertificateSpec, ExtensionSpec, name};
+    use std::path::Path;
+
+    const NOW: Timestamp = Timestamp::from_unix(1_800_000_000);
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    struct Anything;
+
+    impl Trial for Anything {
+        fn attempt(&self, _: &Arc<Issuer>, _: &Certificate, _: &Arc<SigningKey>, _: Timestamp) -> Result<(), String> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn an_ordered_signer_without_nocheck_is_refused_under_every_profile_unless_it_is_allowed() {
+        let (ca_key, _) = SigningKey::generate(KeyKind::EcdsaP256).unwrap();
+        let serial = |n| Serial::from_unsigned(&[0x7f, n, 1, 1, 1, 1, 1, 1, 1]).unwrap();
+        let subject =
+            |text| name(&[(Attribute::Country, "SE"), (Attribute::Organization, "Lab"), (Attribute::CommonName, text)]);
+        let spec =
+            CertificateSpec::ca(subject("Lab"), ca_key.spki_der(), serial(1), NOW.minus(DAY), NOW.plus(1000 * DAY));
+        let ca = spec.issue(&ca_key).unwrap();
+        let passes = |profile: &str, nocheck: &str, with_nocheck: bool| {
+            let text = format!(
+                "[response]\nprofile = \"{profile}\"\n[renewal]\nnocheck = \"{nocheck}\"\n\
+                 [enrolment.lab]\nprotocol = \"local\"\nca_keys = \"k\"\n"
+            );
+            let config = Config::parse(&text, Path::new("x.toml")).unwrap();
+            let record = r#"{ "id": "one", "state": "active", "certificate": "c", "enrolment": "lab", "profile": "ocsp",
+                              "status": { "index": "x" } }"#;
+            let document = format!(r#"{{ "generation": 1, "issuers": [ {record} ] }}"#);
+            let document =
+                Document::parse(document.as_bytes(), Path::new("i.json"), &RecordRules::of(&config)).unwrap();
+            let generation = document.resolve(&mut |_| Ok(ca.der().to_vec()));
+            let (key, _) = SigningKey::generate(KeyKind::EcdsaP256).unwrap();
+            let spki = key.spki_der();
+            let spec =
+                CertificateSpec::ocsp_signer(&ca, subject("OCSP"), spki, serial(2), NOW.minus(DAY), NOW.plus(30 * DAY));
+            let spec = if with_nocheck { spec } else { spec.without(&ExtensionSpec::nocheck()) };
+            let certificate = spec.issue(&ca_key).unwrap();
+            let issuer = &generation.issuers[0];
+            super::signer(issuer, &certificate, key, RsaPadding::default(), &config.renewal, &Anything, NOW).map(drop)
+        };
+        for profile in ["rfc6960", "rfc9919", "cabf"] {
+            assert_eq!(passes(profile, "required", true), Ok(()), "{profile}");
+            let refused = passes(profile, "required", false).unwrap_err();
+            assert!(refused.contains("nocheck"), "{profile}: {refused}");
+            let allowed = passes(profile, "optional", false);
+            assert_eq!(allowed.is_ok(), profile == "rfc6960", "{profile}: {allowed:?}");
+        }
+    }
 }

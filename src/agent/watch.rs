@@ -76,7 +76,7 @@ impl Driver {
             let (workers, reports) = (self.workers.clone(), self.reports.clone());
             tokio::spawn(async move {
                 // Not one of the few places that orders need: whoever waits for a disk needs no processor.
-                let seen = workers.run("credential", READ, move || {
+                let seen = workers.look("credential", READ, move || {
                     let _look = look;
                     (credential.map(|credential| look_at(&credential)), secret.map(|file| Stamp::of(&file)))
                 });
@@ -127,6 +127,36 @@ impl Driver {
         if seen.life.is_some() && before.and_then(|b| b.life) != seen.life {
             self.tell(Event::Signer { slot: SlotId::Credential(endpoint), life: seen.life });
         }
+    }
+
+    /// What a look at a signer in use showed. It counts as looked at once the core knows.
+    pub(super) fn signer_seen(&mut self, slot: SlotId, life: Option<SignerLife>, fault: Option<String>) {
+        if self.tell(Event::Signer { slot: slot.clone(), life }) {
+            match fault {
+                Some(fault) => drop(self.unchecked.insert(slot.clone(), fault)),
+                None => drop(self.unchecked.remove(&slot)),
+            }
+            self.seen.insert(slot);
+        }
+    }
+
+    /// The signer in use is to be looked at again.
+    pub(super) fn look_anew(&mut self, slot: &SlotId) {
+        self.told.remove(slot);
+        self.seen.remove(slot);
+        self.unchecked.remove(slot);
+    }
+
+    /// Issuers that the registry no longer names are as if they had never been; of a record that cannot be used now, the last one
+    /// that could is kept.
+    pub(super) fn forget_all_but(&mut self, quarantined: &[IssuerId]) {
+        let (enrolled, quarantined) = (&self.enrolled, quarantined.iter().collect::<BTreeSet<_>>());
+        let is_named = |id: &IssuerId| enrolled.contains(id) || quarantined.contains(id);
+        let is_there = |slot: &SlotId| !matches!(slot, SlotId::Signer(id) if !is_named(id));
+        self.issuers.retain(|id, _| is_named(id));
+        self.told.retain(is_there);
+        self.seen.retain(is_there);
+        self.unchecked.retain(|slot, _| is_there(slot));
     }
 
     /// Orders of our own credentials that the ledger knows to be over.
@@ -219,14 +249,27 @@ impl Driver {
                 unreadable(SlotId::Credential(endpoint.clone()).to_string(), fault);
             }
         }
-        let name = |endpoint: &EndpointId| SlotId::Credential(endpoint.clone()).to_string();
-        let mut seen: BTreeSet<String> = self.told.iter().map(ToString::to_string).collect();
-        seen.extend(self.credentials.keys().map(name));
-        let credentials = self.services.values().filter(|s| s.enrolment.credential().is_some());
-        let unseen = credentials.map(|s| name(&s.spec.id)).chain(coverage.unreadable.keys().cloned());
-        let unseen = unseen.filter(|name| !seen.contains(name)).collect::<BTreeSet<_>>().len();
-        coverage.known = seen.len() + unseen;
-        coverage.checked = seen.iter().filter(|name| !coverage.unreadable.contains_key(*name)).count();
+        for (slot, why) in &self.unchecked {
+            unreadable(slot.to_string(), why);
+        }
+        // What there is: the signers that the registry names, our own certificates, and what is named as unreadable.
+        let signers = self.enrolled.iter().map(|id| SlotId::Signer(id.clone()));
+        let own = self.services.values().filter(|s| s.enrolment.credential().is_some());
+        let own = own.map(|s| SlotId::Credential(s.spec.id.clone()));
+        let is_seen = |slot: &SlotId| match slot {
+            SlotId::Signer(_) => self.seen.contains(slot),
+            SlotId::Credential(endpoint) => self.credentials.contains_key(endpoint),
+        };
+        let mut named = 0;
+        for slot in signers.chain(own) {
+            coverage.known += 1;
+            if !coverage.unreadable.is_empty() && coverage.unreadable.contains_key(&slot.to_string()) {
+                named += 1;
+            } else if is_seen(&slot) {
+                coverage.checked += 1;
+            }
+        }
+        coverage.known += coverage.unreadable.len() - named;
         coverage
     }
 }

@@ -70,6 +70,7 @@ impl Config {
         out.pair("window", format!("[{:?}, {:?}]", r.window.start, r.window.end));
         out.pair("margin", duration(r.margin));
         out.pair("approval", quoted(r.approval.name()));
+        out.pair("nocheck", quoted(r.nocheck.name()));
         out.pair("submissions_per_day", r.submissions_per_day);
         out.pair("issuances_per_day", r.issuances_per_day);
         out.pair("activation_skew", duration(r.activation_skew));

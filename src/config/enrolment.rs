@@ -22,6 +22,8 @@ pub const DEFAULT_DAILY_REQUESTS: u32 = 10_000;
 pub const DEFAULT_LOCAL_VALIDITY: Duration = Duration::from_secs(30 * 86_400);
 /// More endpoints than this are not kept by hand in one file.
 pub const MAX_ENROLMENTS: usize = 1000;
+/// Orders at a time at all services together: each on the wire takes a thread until it is answered.
+pub const MAX_IN_FLIGHT: u32 = 2000;
 
 /// `[enrolment.NAME]`: one CA service that signers are ordered from.
 #[derive(Clone, Debug, PartialEq)]
@@ -116,7 +118,15 @@ pub(super) fn read_all(mut s: Section<'_>, base: &Path, out: &mut Collector) -> 
         out.add(s.at(), format!("enrolment: more than {MAX_ENROLMENTS} services"));
     }
     let read = entries.into_iter().take(MAX_ENROLMENTS).filter_map(|entry| read_one(entry, base, out));
-    read.collect()
+    let read: BTreeMap<String, Enrolment> = read.collect();
+    let in_flight: u32 = read.values().map(|enrolment| enrolment.max_in_flight).sum();
+    if in_flight > MAX_IN_FLIGHT {
+        let text = format!(
+            "enrolment: max_in_flight of all services together is {in_flight}, and no more than {MAX_IN_FLIGHT} requests can be on the wire at a time, since each takes a thread; lower it where it is largest"
+        );
+        out.add(s.at(), text);
+    }
+    read
 }
 
 fn read_one(entry: &Entry, base: &Path, out: &mut Collector) -> Option<(String, Enrolment)> {

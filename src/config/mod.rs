@@ -21,7 +21,7 @@ pub(crate) use fault::Lines;
 pub use fault::{Fault, Faults, Position};
 pub use quantity::{ByteSize, HumanDuration, NotAQuantity, Rate};
 pub use registry::{Registry, RegistrySource};
-pub use renewal::{Approval, Backoff, Renewal, Window};
+pub use renewal::{Approval, Backoff, Nocheck, Renewal, Window};
 pub use response::{ArchiveCutoff, IssuerDefaults, NoncePolicy, ResponderIdForm, Response, Signer};
 pub(crate) use response::{check as check_issuer_settings, doubts as issuer_doubts};
 pub(crate) use sections::path;

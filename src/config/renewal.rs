@@ -43,6 +43,16 @@ pub enum Approval {
     Required,
 }
 
+/// Whether a signer that is ordered must carry id-pkix-ocsp-nocheck, where the profile leaves the choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Nocheck {
+    /// It must: clients may otherwise ask for the status of the signer itself, and somebody has to answer.
+    #[default]
+    Required,
+    /// Under `rfc6960` it need not.
+    Optional,
+}
+
 /// The waits after failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
@@ -61,6 +71,8 @@ pub struct Renewal {
     pub margin: Duration,
     /// Whether an operator approves each new signer; a registry record may say otherwise for itself.
     pub approval: Approval,
+    /// Whether a new signer may lack nocheck under `rfc6960`.
+    pub nocheck: Nocheck,
     /// Requests per signer and day, polls included; beyond that it is parked.
     pub submissions_per_day: u32,
     /// Certificates per signer and day; beyond that it is parked.
@@ -81,6 +93,7 @@ impl Default for Renewal {
             window: DEFAULT_WINDOW,
             margin: DEFAULT_MARGIN,
             approval: Approval::default(),
+            nocheck: Nocheck::default(),
             submissions_per_day: DEFAULT_SUBMISSIONS_PER_DAY,
             issuances_per_day: DEFAULT_ISSUANCES_PER_DAY,
             activation_skew: DEFAULT_ACTIVATION_SKEW,
@@ -100,6 +113,7 @@ impl Renewal {
             window: s.optional("window", out, window).unwrap_or(default.window),
             margin: s.optional("margin", out, |n| duration(n, Duration::ZERO, 90 * day)).unwrap_or(default.margin),
             approval: s.optional("approval", out, Approval::read).unwrap_or(default.approval),
+            nocheck: s.optional("nocheck", out, Nocheck::read).unwrap_or(default.nocheck),
             submissions_per_day: s
                 .optional("submissions_per_day", out, |n| n.integer(1, 100_000))
                 .unwrap_or(default.submissions_per_day),
@@ -133,6 +147,20 @@ impl Approval {
 
     pub(crate) fn read(node: &Node) -> Result<Self, String> {
         node.one_of(&[Approval::Automatic, Approval::Required].map(|a| (a.name(), a)))
+    }
+}
+
+impl Nocheck {
+    /// The name in configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Nocheck::Required => "required",
+            Nocheck::Optional => "optional",
+        }
+    }
+
+    fn read(node: &Node) -> Result<Self, String> {
+        node.one_of(&[Nocheck::Required, Nocheck::Optional].map(|n| (n.name(), n)))
     }
 }
 

@@ -113,6 +113,7 @@ fn the_effective_configuration_reads_back_as_the_same() {
         window = [0.25, 0.3]
         margin = "2h"
         approval = "required"
+        nocheck = "optional"
         submissions_per_day = 24
         issuances_per_day = 2
         activation_skew = "0s"
@@ -387,4 +388,16 @@ proptest! {
             prop_assert!(!faults.0.is_empty());
         }
     }
+}
+
+#[test]
+fn more_requests_at_a_time_than_there_are_threads_for_are_refused_in_words() {
+    let service = |n: usize, max: u32| {
+        format!("[enrolment.s{n}]\nprotocol = \"local\"\nca_keys = \"k\"\nmax_in_flight = {max}\n")
+    };
+    let all = |count: usize, max: u32| (0..count).map(|n| service(n, max)).collect::<String>();
+    assert_eq!((faults(&all(2, 1000)), faults(&all(1000, 2))), (vec![], vec![]));
+    let refused = faults(&(all(2, 1000) + &service(2, 1)));
+    assert_eq!(refused.len(), 1, "{refused:?}");
+    assert!(refused[0].contains("is 2001, and no more than 2000"), "{refused:?}");
 }

@@ -52,6 +52,7 @@ pub(super) fn of_error(name: &str, error: &Error) -> Failure {
         Cause::Credential(_) | Cause::CredentialRefused(_) => (Scope::OwnCredential, Permanent),
         Cause::NotTrusted(_) | Cause::Trust(_) => (Scope::Endpoint, Permanent),
         Cause::TooLarge { .. } => (Scope::Item, Unknown),
+        Cause::Withdrawn => (Scope::Issuer, Transient),
         Cause::TimedOut | Cause::Unreachable(_) | Cause::Tls(_) | Cause::Broken(_) | Cause::NotHttp(_) => {
             (Scope::Endpoint, if error.sent { Unknown } else { Transient })
         }

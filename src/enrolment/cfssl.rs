@@ -85,7 +85,8 @@ impl Cfssl {
         let request = self.request(order)?;
         let asked = format!("authsign for {} (profile {}, order {})", order.issuer, order.profile, order.id);
         let deadline = monotonic().checked_add(self.timeout).map_or(deadline, |ours| ours.min(deadline));
-        let reply = self.client.exchange(&request, deadline).await.map_err(|e| answer::of_error(&self.name, &e))?;
+        let reply = self.client.exchange_if(&request, &order.leave, deadline).await;
+        let reply = reply.map_err(|e| answer::of_error(&self.name, &e))?;
         let Ok(answer) = serde_json::from_slice::<Answer>(&reply.body) else {
             return Err(match reply.status.as_u16() {
                 200 => {

@@ -75,9 +75,16 @@ impl Command {
             let text = format!("{}: {} programs are still running; it is tried again", self.name, self.max);
             return Outcome::Failed(Failure::new(Scope::Endpoint, Kind::Transient, text));
         };
+        if !order.leave.take() {
+            let text = format!("{}: order {} was withdrawn before the program was started", self.name, order.id);
+            return Outcome::Failed(Failure::new(Scope::Issuer, Kind::Transient, text));
+        }
         let mut running = match self.start(order) {
             Ok(running) => running,
-            Err(e) => return Outcome::Failed(self.not_started(&e)),
+            Err(e) => {
+                order.leave.put_back();
+                return Outcome::Failed(self.not_started(&e));
+            }
         };
         let csr = pem::encode("CERTIFICATE REQUEST", &order.csr_der);
         let mut output = Output::default();

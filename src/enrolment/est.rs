@@ -1,6 +1,6 @@
 //! Enrolment over Secure Transport (RFC 7030, RFC 8951).
 
-use super::{Enrolment, Failure, Kind, Order, Outcome, Purpose, Scope, Submitted, accept, answer, body};
+use super::{Enrolment, Failure, Kind, Leave, Order, Outcome, Purpose, Scope, Submitted, accept, answer, body};
 use crate::config::{BasicCredential, plain_name};
 use crate::https::{Client, ClientCredential, Reply, Request};
 use crate::signer::files::read_key_file;
@@ -50,7 +50,7 @@ impl Est {
         let path = self.path(profile, "cacerts")?;
         let asked = format!("GET {path}");
         let request = self.request(Method::GET, path, Bytes::new())?;
-        let reply = self.exchange(&request, deadline).await?;
+        let reply = self.exchange(&request, &Leave::default(), deadline).await?;
         match reply.status {
             StatusCode::OK => body::certificates(&reply.body).map_err(|e| answer::of_body(&self.name, &asked, &e)),
             _ => Err(answer::of_status(&self.name, &asked, &reply, self.clock.now())),
@@ -65,7 +65,7 @@ impl Est {
         let path = self.path(&order.profile, operation)?;
         let asked = format!("{operation} for {} (profile {}, order {})", order.issuer, order.profile, order.id);
         let request = self.request(Method::POST, path, in_lines(&order.csr_der).into())?;
-        let reply = self.exchange(&request, deadline).await?;
+        let reply = self.exchange(&request, &order.leave, deadline).await?;
         match reply.status {
             StatusCode::OK => match body::certificates(&reply.body) {
                 Ok(certificates) => Ok(Outcome::Issued(accept::ours_first(order, certificates))),
@@ -80,9 +80,9 @@ impl Est {
         }
     }
 
-    async fn exchange(&self, request: &Request, deadline: Instant) -> Result<Reply, Failure> {
+    async fn exchange(&self, request: &Request, leave: &Leave, deadline: Instant) -> Result<Reply, Failure> {
         let deadline = monotonic().checked_add(self.timeout).map_or(deadline, |ours| ours.min(deadline));
-        self.client.exchange(request, deadline).await.map_err(|e| answer::of_error(&self.name, &e))
+        self.client.exchange_if(request, leave, deadline).await.map_err(|e| answer::of_error(&self.name, &e))
     }
 
     fn path(&self, profile: &str, operation: &str) -> Result<String, Failure> {

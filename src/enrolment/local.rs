@@ -93,6 +93,10 @@ impl Enrolment for Local {
     fn submit<'a>(&'a self, order: &'a Order, _deadline: Instant) -> Submitted<'a> {
         // A small file and one signature: nothing that a deadline would have to cut.
         Box::pin(async move {
+            if !order.leave.take() {
+                let text = format!("{}: order {} was withdrawn", self.name, order.id);
+                return Outcome::Failed(Failure::new(Scope::Issuer, Kind::Transient, text));
+            }
             match self.issue(order) {
                 Ok(der) => Outcome::Issued(vec![der]),
                 Err(failure) => Outcome::Failed(failure),
@@ -206,6 +210,7 @@ pub(super) mod tests {
             csr_der: ocsp_signer_request(&subject("OCSP"), &key.spki_der(), key).unwrap(),
             spki_der: key.spki_der(),
             issuer_certificate: Some(Arc::new(ca.clone())),
+            leave: Default::default(),
         }
     }
 

@@ -18,14 +18,14 @@ mod local;
 
 pub use accept::accept;
 pub use answer::{Met, met};
-pub use build::build;
+pub use build::{build, build_est};
 pub use cfssl::Cfssl;
 pub use command::{Command, EXIT_NOT_SET_UP, EXIT_REFUSED, EXIT_TRY_AGAIN, EXIT_UNAVAILABLE, EXIT_WAITING};
 pub use est::Est;
 pub use failure::{Failure, Kind, Scope};
 pub use local::{DEFAULT_BACKDATE, DEFAULT_LIFE, Local, Validity, sign};
 
-pub use crate::https::{ClientCredential, CredentialError};
+pub use crate::https::{ClientCredential, CredentialError, Leave};
 use crate::x509::Certificate;
 use std::future::Future;
 use std::path::Path;
@@ -62,6 +62,8 @@ pub struct Order {
     pub spki_der: Vec<u8>,
     /// The CA that is to issue it, where it is known; [`Local`] needs it.
     pub issuer_certificate: Option<Arc<Certificate>>,
+    /// Leave to send it, taken at the last moment: whoever holds the orders withdraws it when the issuer is disabled meanwhile.
+    pub leave: Leave,
 }
 
 /// How an attempt ended.
@@ -88,7 +90,8 @@ pub type Submitted<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
 pub trait Enrolment: Send + Sync {
     /// Asks once, for a new order or for one that was submitted before: the outcome is there at `deadline` at the latest,
     /// or earlier when the service's own time-out is shorter. Dropping the future ends the attempt: its connection is
-    /// closed, its process killed.
+    /// closed, its process killed. [`Order::leave`] is taken when the request is about to leave, and nothing is sent if it was
+    /// withdrawn.
     fn submit<'a>(&'a self, order: &'a Order, deadline: Instant) -> Submitted<'a>;
 
     /// The name of the service in the configuration; state is kept by it.

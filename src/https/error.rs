@@ -44,6 +44,8 @@ pub enum Cause {
     NotTrusted(String),
     /// The server does not accept our certificate, or wants one.
     CredentialRefused(String),
+    /// The leave to send it was withdrawn before it was sent.
+    Withdrawn,
     /// Our own certificate or key cannot be used; no connection was made.
     Credential(super::CredentialError),
     /// The roots cannot be read; no connection was made.
@@ -69,6 +71,7 @@ impl fmt::Display for Error {
             Cause::Unreachable(e) => write!(f, "{server} cannot be reached: {e}"),
             Cause::NotTrusted(e) => write!(f, "the certificate of {server} is not accepted: {e}"),
             Cause::CredentialRefused(e) => write!(f, "{server} does not accept our client certificate: {e}"),
+            Cause::Withdrawn => write!(f, "{server}: the request was withdrawn before any of it was sent"),
             Cause::Credential(e) => e.fmt(f),
             Cause::Trust(e) => f.write_str(e),
             Cause::Tls(e) => write!(f, "{server}: TLS failed: {e}"),

@@ -9,6 +9,7 @@
 mod connection;
 mod credential;
 mod error;
+mod leave;
 mod pool;
 mod tls;
 mod url;
@@ -16,6 +17,7 @@ mod url;
 pub(crate) use credential::Stamp;
 pub use credential::{ClientCredential, CredentialError};
 pub use error::{Cause, Error, Stage};
+pub use leave::Leave;
 pub use pool::Client;
 pub use tls::Tls;
 pub use url::{Url, UrlError};

@@ -2,7 +2,7 @@
 
 use super::connection::{Connection, Open, Stream};
 use super::error::{Cause, Error, Progress, Stage};
-use super::{IDLE, Limits, Reply, Request, Tls, Url, tls};
+use super::{IDLE, Leave, Limits, Reply, Request, Tls, Url, tls};
 use crate::time::monotonic;
 use rustls::client::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -62,8 +62,13 @@ impl Client {
 
     /// Sends one request, once, and reads its response; by `deadline` at the latest.
     pub async fn exchange(&self, request: &Request, deadline: Instant) -> Result<Reply, Error> {
+        self.exchange_if(request, &Leave::default(), deadline).await
+    }
+
+    /// The same, if it may still leave once there is a connection for it.
+    pub async fn exchange_if(&self, request: &Request, leave: &Leave, deadline: Instant) -> Result<Reply, Error> {
         let progress = Arc::new(Progress::default());
-        let attempt = Box::pin(self.attempt(request, &progress));
+        let attempt = Box::pin(self.attempt(request, leave, &progress));
         let cause = match timeout_at(tokio::time::Instant::from_std(deadline), attempt).await {
             Ok(Ok(reply)) => return Ok(reply),
             Ok(Err(cause)) => cause,
@@ -72,7 +77,7 @@ impl Client {
         Err(progress.error(self.server(), cause))
     }
 
-    async fn attempt(&self, request: &Request, progress: &Arc<Progress>) -> Result<Reply, Cause> {
+    async fn attempt(&self, request: &Request, leave: &Leave, progress: &Arc<Progress>) -> Result<Reply, Cause> {
         // What can be said without asking anyone is said first, even when every connection is taken.
         self.config()?;
         let slot = self.slots.acquire().await;
@@ -83,10 +88,13 @@ impl Client {
                 Some(connection) => (connection, true),
                 None => (self.dial(config.as_ref(), progress).await?, false),
             };
+            if !leave.take() {
+                return Err(Cause::Withdrawn);
+            }
             let exchange = connection.exchange(request, &target, self.server(), self.limits.max_body, progress).await;
             match exchange {
                 // The server closed it while it was idle, and knows nothing of this request.
-                Err(Cause::Broken(_)) if reused && !progress.sent() => {}
+                Err(Cause::Broken(_)) if reused && !progress.sent() => leave.put_back(),
                 Err(cause) => return Err(cause),
                 Ok(reply) => {
                     if connection.is_usable().await {

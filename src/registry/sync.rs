@@ -110,8 +110,10 @@ pub enum Looked {
         /// When the look began.
         at: Timestamp,
     },
-    /// It was not: why.
+    /// It could not be read in time, or nobody could look: why.
     NotRead(String),
+    /// It was read, and what it says cannot be used: why. What was in use before says nothing of what it should say now.
+    Unusable(String),
 }
 
 /// A running sync; dropping it ends its thread.
@@ -272,6 +274,8 @@ struct Last {
     ended: Instant,
     at: Timestamp,
     good: bool,
+    /// What was read was refused.
+    refused: bool,
 }
 
 /// Why a look did not end.
@@ -410,6 +414,7 @@ impl Driver {
 
     fn ended(&mut self, read: Result<Bytes, Unreadable>, quick: bool, began: Instant, at: Timestamp) {
         let spare = read.as_ref().is_err_and(|e| e.spare);
+        let could_be_read = read.is_ok();
         let (count, fault) = match read {
             Err(unreadable) => (&mut self.looks.unreadable, Some(unreadable.fault.to_string())),
             Ok(document) => match considered(&mut self.follower, &document, quick, at) {
@@ -423,7 +428,7 @@ impl Driver {
         self.failures = if spare { self.failures.saturating_add(1) } else { 0 };
         let good = fault.is_none();
         self.fault = fault;
-        self.last = Some(Last { began, ended: monotonic(), at, good });
+        self.last = Some(Last { began, ended: monotonic(), at, good, refused: could_be_read && !good });
         self.publish();
         for waiting in std::mem::take(&mut self.waiting) {
             match good {
@@ -440,8 +445,12 @@ impl Driver {
     }
 
     fn refuse(&self, waiting: Waiting) {
-        let why = self.fault.clone().unwrap_or_else(|| "too many wait for the registry already".to_owned());
-        (waiting.reply)(Looked::NotRead(why));
+        let refused = self.last.is_some_and(|last| last.refused);
+        (waiting.reply)(match &self.fault {
+            Some(why) if refused => Looked::Unusable(why.clone()),
+            Some(why) => Looked::NotRead(why.clone()),
+            None => Looked::NotRead("too many wait for the registry already".to_owned()),
+        });
     }
 
     fn publish(&self) {
