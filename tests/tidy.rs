@@ -84,6 +84,7 @@ const MAY_KNOW: &[(&str, &[&str], &str)] = &[
             "client",
             "config",
             "endpoint",
+            "enrolment",
             "ocsp",
             "presign",
             "registry",

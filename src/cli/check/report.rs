@@ -1,5 +1,6 @@
 //! What `check` found.
 
+use super::contact::{self, Contact, Ordered};
 use super::service::Service;
 use crate::cli::show::relative;
 use crate::cli::sync;
@@ -33,6 +34,11 @@ pub(super) struct Report {
     pub(super) retired: Vec<String>,
     /// What a service that runs on this configuration says; nothing where the configuration cannot be used.
     pub(super) service: Option<Service>,
+    /// What the CA services distribute, where they were to be asked.
+    pub(super) contacts: Vec<Contact>,
+    /// What signers are ordered of whom.
+    #[serde(skip)]
+    pub(super) ordered: Vec<Ordered>,
 }
 
 /// One issuer that would be served.
@@ -69,6 +75,12 @@ impl Report {
         self.ok = self.faults.is_empty();
     }
 
+    /// Asks the EST services for the CA certificates that they distribute.
+    pub(super) fn contact(&mut self, config: &Config) {
+        self.contacts = contact::est(config, &self.ordered, &mut self.faults, &mut self.warnings);
+        self.ok = self.faults.is_empty();
+    }
+
     /// The last lines for people.
     pub(super) fn summary(&self, config: &Path, now: Timestamp) -> String {
         let mut out = String::new();
@@ -77,6 +89,7 @@ impl Report {
             let IssuerReport { id, state, profile, subject, signer, .. } = issuer;
             let _ = writeln!(out, "{id}: {state}, {profile}, {subject}; signer {signer}{}", issuer.counts());
         }
+        out.extend(self.contacts.iter().map(Contact::line));
         out.extend(self.service.iter().map(|service| service.line(now)));
         let count = |n: usize, what: &str| if n == 1 { format!("1 {what}") } else { format!("{n} {what}s") };
         let _ = writeln!(
@@ -160,6 +173,10 @@ fn document(config: &Config, file: &Path, bytes: &[u8], is_next: bool, now: Time
     for issuer in &generation.issuers {
         let found = Looked { file, issuer, slots: &slots, now }.at_everything(config, report);
         report.issuers.push(found);
+        if let (State::Active, SignerSource::Enrolled { enrolment, profile }) = (issuer.state, &issuer.signer_source) {
+            let (enrolment, profile) = (enrolment.clone(), profile.clone());
+            report.ordered.push(Ordered { issuer: issuer.clone(), enrolment, profile });
+        }
     }
     if generation.issuers.is_empty() {
         let text = "no issuer is active or disabled and usable: every request will be answered unauthorized";
