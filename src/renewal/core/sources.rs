@@ -137,6 +137,7 @@ impl Core {
         for id in &seen {
             self.withdraw(id, Standing::Quarantined, "its registry record cannot be used");
         }
+        self.make_room(&view, now);
         let mut joined: BTreeMap<EndpointId, usize> = BTreeMap::new();
         let mut refused: Vec<SlotId> = Vec::new();
         let mut concerned = 0;
@@ -173,6 +174,29 @@ impl Core {
                 Err(Ignored::TooManySlots { refused: refused.len(), limit: self.limits.slots, first: first.clone() })
             }
             None => Ok(concerned),
+        }
+    }
+
+    /// Where all that the registry names would be too many beside those that it no longer names, these make room: what is
+    /// remembered of them is given up, but for orders.
+    fn make_room(&mut self, view: &RegistryView, now: Timestamp) {
+        let named = view.issuers.iter().map(|spec| &spec.id).chain(&view.quarantined);
+        let named: BTreeSet<SlotId> = named.cloned().map(SlotId::Signer).collect();
+        let new = named.iter().filter(|id| !self.slots.contains_key(*id)).count();
+        let excess = self.slots.len().saturating_add(new).saturating_sub(self.limits.slots);
+        if excess == 0 {
+            return;
+        }
+        let is_spare = |id: &SlotId, slot: &Slot| {
+            matches!(id, SlotId::Signer(_)) && !named.contains(id) && matches!(slot.phase, Phase::Idle | Phase::Due)
+        };
+        let spare = self.slots.iter().filter(|(id, slot)| is_spare(id, slot)).map(|(id, _)| id.clone());
+        for id in spare.take(excess).collect::<Vec<_>>() {
+            self.withdraw(&id, Standing::Removed, "its registry record is gone");
+            // Out of the queue or from behind the timer.
+            self.settle(&id, now);
+            self.slots.remove(&id);
+            self.dirty.remove(&id);
         }
     }
 

@@ -216,3 +216,20 @@ fn what_a_clock_that_ran_ahead_has_written_does_not_hold_a_restart_for_a_month()
         assert_eq!((0..3).filter(|n| s.asked(&signer(*n)) > 0).count(), 3, "{scope:?}");
     }
 }
+
+#[test]
+fn who_is_no_longer_named_makes_room_for_who_is() {
+    let mut s = Service::with(Limits { slots: 3, ..Limits::default() }, 3, 30);
+    for round in 1..5 {
+        s.run(10);
+        s.change(|issuers| *issuers = (3 * round..3 * round + 3).map(spec).collect());
+        let taken = s.tell(Event::Registry(RegistryView { synced_at: s.now, ..s.registry.clone() }));
+        assert_eq!(taken, Ok(3), "round {round}");
+        assert_eq!(s.core.snapshot(s.now).slots.len(), 3);
+        let lives: Vec<_> =
+            (3 * round..3 * round + 3).map(|n| (signer(n), s.life(&signer(n), -30 * DAY, 40 * DAY))).collect();
+        lives.into_iter().for_each(|(slot, life)| drop(s.tell(Event::Signer { slot, life: Some(life) })));
+    }
+    s.run(600);
+    assert!((12..15).all(|n| s.asked(&signer(n)) == 1), "and they are asked for");
+}
