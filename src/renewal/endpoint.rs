@@ -17,6 +17,8 @@ use std::time::Duration;
 
 /// The in-flight limit is counted in thousandths, so that it can grow slowly.
 const WHOLE: u32 = 1_000;
+/// The first wait of a service that does not accept us.
+const HOUR: Duration = Duration::from_secs(3_600);
 
 #[derive(Clone, Debug)]
 pub(super) struct Endpoint {
@@ -32,8 +34,11 @@ pub(super) struct Endpoint {
     hold: Option<(Timestamp, String)>,
     /// It does not accept us: nothing before this, and why.
     credential_hold: Option<(Timestamp, String)>,
-    /// By this certificate of ours.
+    /// By this certificate of ours, and when it was refused last.
     refused_as: Option<Serial>,
+    refused_at: Option<Timestamp>,
+    /// Slots for which it did not accept us since the last answer to any; one puts it in doubt, two hold it.
+    denied: BTreeSet<SlotId>,
     /// The in-flight limit in thousandths.
     limit: u32,
     halved: Option<Timestamp>,
@@ -60,6 +65,8 @@ impl Endpoint {
             hold: None,
             credential_hold: None,
             refused_as: None,
+            refused_at: None,
+            denied: BTreeSet::new(),
             limit,
             halved: None,
             silent: BTreeSet::new(),
@@ -82,7 +89,9 @@ impl Endpoint {
         self.attempts.not_ahead(now);
         self.pace.not_before(record.not_before);
         self.failures = record.failures;
-        (self.hold, self.credential_hold, self.refused_as) = (record.hold, record.refused, record.refused_as);
+        (self.hold, self.credential_hold) = (record.hold, record.refused);
+        (self.refused_as, self.refused_at) = (record.refused_as, record.refused_at);
+        self.denied = record.denied;
         if record.places > 0 {
             self.limit = record.places.clamp(WHOLE, self.most());
         }
@@ -99,6 +108,8 @@ impl Endpoint {
             hold: self.hold.clone(),
             refused: self.credential_hold.clone(),
             refused_as: self.refused_as,
+            refused_at: self.refused_at,
+            denied: self.denied.clone(),
             places: self.limit,
         }
     }
@@ -106,11 +117,11 @@ impl Endpoint {
     /// What of the service itself stands in the way of a request now.
     pub(super) fn gate(&self, request: &Wish, limits: &Limits, now: Timestamp) -> Result<(), Gate> {
         let busy = !self.occupied.is_empty();
-        if let (false, Some((until, text))) = (request.credential, &self.credential_hold) {
-            if *until > now {
+        if !request.credential {
+            if let Some((until, text)) = self.credential_hold.as_ref().filter(|(until, _)| *until > now) {
                 return Err(Gate::CredentialRefused { until: *until, text: text.clone() });
             }
-            if busy {
+            if busy && !(self.denied.is_empty() && self.credential_hold.is_none()) {
                 return Err(Gate::Probing);
             }
         }
@@ -181,6 +192,7 @@ impl Endpoint {
         self.failures = 0;
         self.hold = None;
         self.credential_hold = None;
+        self.denied.clear();
         self.silent.clear();
         if favourably {
             // One more place per round of answers: additive growth.
@@ -213,8 +225,13 @@ impl Endpoint {
     /// if it answers that one, the trouble was not the service's.
     pub(super) fn next(&self, leaves_out: impl Fn(&SlotId) -> bool) -> Option<&SlotId> {
         let mut wanting = self.queue.iter().map(|rank| &rank.slot).filter(|slot| !leaves_out(slot));
-        let failed = |slot: &SlotId| self.turned_away.contains(slot) || self.silent.contains(slot);
-        let other = if self.failures > 0 { wanting.clone().find(|slot| !failed(slot)) } else { None };
+        let failed =
+            |slot: &SlotId| self.turned_away.contains(slot) || self.silent.contains(slot) || self.denied.contains(slot);
+        let other = if self.failures > 0 || !self.denied.is_empty() {
+            wanting.clone().find(|slot| !failed(slot))
+        } else {
+            None
+        };
         other.or_else(|| wanting.next())
     }
 
@@ -248,15 +265,32 @@ impl Endpoint {
         !was_open && self.is_open(limits)
     }
 
-    /// The service does not accept us.
-    pub(super) fn refused_us(&mut self, failure: &Trouble<'_>, own: Option<Serial>, limits: &Limits, now: Timestamp) {
-        let wait = match failure.kind {
-            // One request a day finds out whether it still does.
-            Kind::Permanent => DAY,
-            _ => backoff(limits, limits.breaker_cap, limits.breaker_failures, failure.slack, failure.seed),
+    /// It did not accept us when it was asked for this slot. A label that has not been told of us says so as a service does that
+    /// takes us for nobody: which of them it is, another slot shows.
+    pub(super) fn denied(
+        &mut self,
+        slot: &SlotId,
+        again: bool,
+        failure: &Trouble<'_>,
+        own: Option<Serial>,
+        (limits, now): (&Limits, Timestamp),
+    ) -> Denial {
+        // What we have found out here, before anybody was asked, needs no second opinion.
+        let is_ours = failure.kind != Kind::Permanent;
+        if again && !is_ours && self.denied.is_empty() && self.credential_hold.is_none() {
+            return Denial::OfSlot;
+        }
+        self.denied.insert(slot.clone());
+        (self.refused_as, self.refused_at) = (own, Some(now));
+        let wait = match (is_ours, self.denied.len()) {
+            (true, _) => backoff(limits, limits.breaker_cap, limits.breaker_failures, failure.slack, failure.seed),
+            (false, 0 | 1) => return if again { Denial::OfSlot } else { Denial::InDoubt },
+            // An hour, then two, then four: each time another slot finds out whether it was those before.
+            (false, slots) => HOUR * (1 << slots.saturating_sub(2).min(2)),
         };
         self.credential_hold = Some((now.plus(wait), failure.text.to_owned()));
-        self.refused_as = own;
+        // Who is told so again has nothing to find out any more.
+        if again && !is_ours { Denial::OfSlot } else { Denial::OfService }
     }
 
     /// Another credential is in place, or an operator lifts what holds the service.
@@ -264,26 +298,31 @@ impl Endpoint {
         self.failures = 0;
         self.hold = None;
         self.credential_hold = None;
+        self.denied.clear();
         self.silent.clear();
         self.turned_away.clear();
         self.attempts.clear();
         self.pace.restart(now);
     }
 
-    /// This is our certificate there now, and was not before, or it is not known what was. `true`: that lifts a hold.
-    pub(super) fn credential_is(&mut self, own: Option<Serial>, is_first_word: bool, now: Timestamp) -> bool {
-        let is_same = is_first_word && self.refused_as == own;
-        if is_same || self.credential_hold.take().is_none() {
-            return false;
-        }
-        self.pace.restart(now);
-        true
+    /// It is this certificate of ours that was refused last, if any was.
+    pub(super) fn was_refused_as(&self, own: Option<Serial>) -> bool {
+        self.refused_as == own
     }
 
-    /// Our password or shared key was last changed then. `true`: after it was refused, which lifts the hold.
-    pub(super) fn secret_is_of(&mut self, changed: Timestamp, now: Timestamp) -> bool {
-        let refused = self.credential_hold.as_ref().map(|(until, _)| until.minus(DAY));
-        refused.is_some_and(|refused| changed >= refused) && self.credential_is(None, false, now)
+    /// When it last did not accept us.
+    pub(super) fn refused_at(&self) -> Option<Timestamp> {
+        self.refused_at
+    }
+
+    /// Our credential there is another one. `true`: that lifts a hold, or a doubt.
+    pub(super) fn credential_changed(&mut self, now: Timestamp) -> bool {
+        let held = self.credential_hold.take().is_some();
+        let doubted = !std::mem::take(&mut self.denied).is_empty();
+        if held || doubted {
+            self.pace.restart(now);
+        }
+        held || doubted
     }
 
     pub(super) fn clock_went_back(&mut self, limits: &Limits, now: Timestamp) {
@@ -304,11 +343,23 @@ impl Endpoint {
         };
         clamp(&mut self.hold, limits.breaker_cap.max(limits.backoff_base).max(DAY));
         clamp(&mut self.credential_hold, DAY);
+        self.refused_at = self.refused_at.map(|t| t.min(now));
     }
 
     fn most(&self) -> u32 {
         self.spec.max_in_flight.max(1).saturating_mul(WHOLE)
     }
+}
+
+/// Whose trouble it is that the service did not accept us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Denial {
+    /// This slot's: it has accepted us for others since, or nobody else is there to be asked for.
+    OfSlot,
+    /// Not known yet: others are asked for first.
+    InDoubt,
+    /// The service's, or our credential's: nothing is asked for.
+    OfService,
 }
 
 /// What a slot wants of an endpoint.

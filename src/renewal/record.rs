@@ -8,6 +8,7 @@ use super::slot::{Hold, Phase};
 use crate::ocsp::Serial;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// One entry of the ledger; a later one of the same [`Record::key`] replaces an earlier one.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,6 +87,12 @@ pub struct EndpointRecord {
     /// The certificate that it did not accept: another one lifts that.
     #[serde(default)]
     pub refused_as: Option<Serial>,
+    /// When it last did not accept us: a password that was changed after it lifts that.
+    #[serde(default)]
+    pub refused_at: Option<Timestamp>,
+    /// The slots for which it did not, since it last answered any.
+    #[serde(default)]
+    pub denied: BTreeSet<SlotId>,
     /// Places of the moment, in thousandths; 0: not known.
     #[serde(default)]
     pub places: u32,

@@ -5,7 +5,7 @@
 
 use super::count::DayCount;
 use super::event::{Cause, Ignored, Step};
-use super::failure::Failure;
+use super::failure::{Failure, Scope};
 use super::id::{EndpointId, OrderId, SlotId};
 use super::limits::{DAY, Limits};
 use super::record::SlotRecord;
@@ -348,6 +348,9 @@ impl Slot {
         self.issuances.not_ahead(now);
         self.again = self.again.map(|t| t.min(now.plus(DAY)));
         self.changed = self.changed.map(|t| t.min(now));
+        if let Some((at, _)) = &mut self.last_failure {
+            *at = (*at).min(now);
+        }
         match &mut self.hold {
             Hold::None => {}
             Hold::Backoff { until } => *until = (*until).min(now.plus(limits.backoff_cap.max(DAY))),
@@ -372,8 +375,28 @@ impl Slot {
         self.lift();
     }
 
+    /// When we were not accepted, if that is its last failure.
+    pub(super) fn denied_at(&self) -> Option<Timestamp> {
+        self.last_failure.as_ref().filter(|(_, f)| f.scope == Scope::OwnCredential).map(|(at, _)| *at)
+    }
+
+    /// We prove ourselves by something else now: its refusal says nothing any more.
+    pub(super) fn forgive_denial(&mut self) {
+        match self.hold {
+            // What only an operator lifts.
+            Hold::Parked { why: Park::Governor, .. } => self.forget_denial(),
+            _ => self.lift(),
+        }
+    }
+
+    /// What is said of us next is said for the first time.
+    pub(super) fn forget_denial(&mut self) {
+        self.last_failure = self.last_failure.take().filter(|(_, f)| f.scope != Scope::OwnCredential);
+    }
+
     /// Forgets failures and holds. What was asked and got today is not forgotten.
     pub(super) fn lift(&mut self) {
+        self.forget_denial();
         self.hold = Hold::None;
         self.failures = 0;
         self.turned_away = 0;

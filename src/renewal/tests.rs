@@ -1,6 +1,7 @@
 //! Rules, each a test of its own, and sequences of anything.
 
 mod control;
+mod denied;
 mod outage;
 mod rules;
 mod service;

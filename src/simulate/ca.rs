@@ -81,8 +81,10 @@ pub(super) enum Answer {
     Error,
     /// No connection, or no place.
     Unreachable,
-    /// It does not accept the credential.
+    /// It does not accept the credential, and makes no connection.
     NotAccepted,
+    /// It does not know who asks (HTTP 401).
+    Unauthorized,
     /// Overloaded (HTTP 503), and asks for so many seconds.
     Busy(u64),
     /// It has the order and decides later (HTTP 202); not to be asked before, in seconds.
@@ -100,6 +102,7 @@ impl Answer {
             Answer::Error => Met::Status(500, None),
             Answer::Unreachable => Met::Unreachable,
             Answer::NotAccepted => Met::CredentialRefused,
+            Answer::Unauthorized => Met::Status(401, None),
             Answer::Busy(seconds) => Met::Status(503, Some(*seconds)),
             Answer::TimedOut => Met::Unanswered,
         })
@@ -165,6 +168,10 @@ impl Ca {
         }
         self.connections += 1;
         if self.state == CaState::Hangs || self.hung {
+            return true;
+        }
+        if self.state == CaState::KnowsNobody {
+            out.push(Effect::Answer(call, Answer::Unauthorized));
             return true;
         }
         if let Some((id, slot)) = order {
@@ -305,6 +312,7 @@ impl Ca {
         match self.setup.refusal {
             Refusal::Clear => out.push(Effect::Answer(call, Answer::Refused)),
             Refusal::Opaque => out.push(Effect::Answer(call, Answer::Error)),
+            Refusal::Stranger => out.push(Effect::Answer(call, Answer::Unauthorized)),
             Refusal::Silence => {}
         }
     }

@@ -1,6 +1,9 @@
 //! What must hold at every step of the agent, whatever the world does. Reckoned from what the node was told and did, and not
 //! from what its core thinks.
 
+mod accept;
+
+use self::accept::Acceptance;
 use super::agenda::{DAY, Ms, SECOND};
 use super::ca::Answer;
 use super::setup::{CREDENTIAL, Setup, Slot};
@@ -84,6 +87,7 @@ struct PerNode {
     orders: HashSet<OrderId>,
     recent: VecDeque<(Ms, Slot, &'static str, Option<OrderId>)>,
     paused_until: Ms,
+    acceptance: Acceptance,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -133,6 +137,7 @@ impl Check {
             orders: HashSet::new(),
             recent: VecDeque::with_capacity(REMEMBERED),
             paused_until: 0,
+            acceptance: Acceptance::default(),
         };
         Check {
             seed,
@@ -188,7 +193,9 @@ impl Check {
 
     /// The process of a node ends, and what it could not write is forgotten.
     pub(super) fn forgets(&mut self, node: usize) {
-        self.nodes.get_mut(node).into_iter().flat_map(|n| &mut n.slots).for_each(|slot| slot.refused = false);
+        let Some(node) = self.nodes.get_mut(node) else { return };
+        node.slots.iter_mut().for_each(|slot| slot.refused = false);
+        node.acceptance.forgets(node.slots.len());
     }
 
     /// What the CA has said to the request of a slot.
@@ -199,11 +206,14 @@ impl Check {
             Answer::Refused => self.note(ms, node, slot, "the CA says no", Some(order)),
             _ => self.note(ms, node, slot, "the request fails", Some(order)),
         }
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.acceptance.answered(ms, slot, answer);
+        }
         let Some(of) = self.slot(node, slot) else { return };
         match answer {
             Answer::Issued(_) | Answer::Later(_) => of.refused = false,
             Answer::Refused => of.refused = true,
-            Answer::NotAccepted if slot == CREDENTIAL => of.refused = true,
+            Answer::NotAccepted | Answer::Unauthorized if slot == CREDENTIAL => of.refused = true,
             _ => {}
         }
     }
@@ -211,9 +221,9 @@ impl Check {
     /// What was counted by the former time says nothing any more.
     pub(super) fn clock_set(&mut self, ms: Ms, node: usize) {
         self.note(ms, node, CREDENTIAL, "the clock jumps", None);
-        self.pardon(node);
+        self.grant_anew(node);
         if let Some(node) = self.nodes.get_mut(node) {
-            node.departures.clear();
+            node.acceptance.begins_anew();
             node.seconds.clear();
             node.paused_until = 0; // the end of a pause is a time of the node's clock
             node.begun = None;
@@ -222,6 +232,11 @@ impl Check {
 
     /// An operator grants the budgets anew.
     pub(super) fn pardon(&mut self, node: usize) {
+        self.proves_itself_anew(node);
+        self.grant_anew(node);
+    }
+
+    fn grant_anew(&mut self, node: usize) {
         let Some(node) = self.nodes.get_mut(node) else { return };
         node.departures.clear();
         for slot in &mut node.slots {
@@ -240,7 +255,15 @@ impl Check {
 
     /// An operator wants everything renewed, what was refused included.
     pub(super) fn ordered(&mut self, node: usize) {
-        self.forgets(node);
+        let slots = self.nodes.get_mut(node).map_or(&mut [][..], |node| &mut node.slots);
+        slots.iter_mut().for_each(|slot| slot.refused = false);
+    }
+
+    /// By another certificate of its own than before.
+    pub(super) fn proves_itself_anew(&mut self, node: usize) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.acceptance.begins_anew();
+        }
     }
 
     pub(super) fn paused(&mut self, node: usize, until: Ms) {
@@ -339,6 +362,7 @@ impl Check {
         self.evidence(l, &mut faults);
         self.order(l, &mut faults);
         self.rates(l, &mut faults);
+        faults.extend(self.nodes.get(l.node).and_then(|node| node.acceptance.leaves(l.ms, l.slot)));
         for fault in faults {
             self.violated(l.ms, l.node, l.slot, fault);
         }

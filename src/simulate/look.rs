@@ -184,6 +184,9 @@ impl World {
         if life.not_after >= self.at(self.now) {
             self.served_again(node, slot);
         }
+        if slot == CREDENTIAL {
+            self.check.proves_itself_anew(node);
+        }
         self.watch(node, slot);
     }
 

@@ -154,6 +154,8 @@ pub(super) enum Refusal {
     Clear,
     /// That something went wrong (HTTP 500).
     Opaque,
+    /// That it does not know who asks (HTTP 401), as a label does that is no more.
+    Stranger,
     /// Nothing.
     Silence,
 }
@@ -273,6 +275,8 @@ pub(super) enum CaState {
     Refuses,
     /// Takes connections and says nothing.
     Hangs,
+    /// Accepts nobody's credential (HTTP 401).
+    KnowsNobody,
     /// Says that it is overloaded, and names so many seconds.
     Busy(u64),
     /// Says "later" to an order that it has not seen, naming so many seconds or no time, and issues when asked again.

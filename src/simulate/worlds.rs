@@ -40,11 +40,12 @@ pub fn draw(seed: u64) -> Result<Drawn, String> {
         names.join(" ")
     };
     let what = format!(
-        "{} nodes, {} issuers, {} days, {:?}; {faults}",
+        "{} nodes, {} issuers, {} days, {:?}{}; {faults}",
         setup.nodes,
         setup.issuers,
         setup.length / DAY,
-        setup.ca.refusal
+        setup.ca.refusal,
+        if setup.ca.backoff.is_some() { ", a CA that rests" } else { "" }
     );
     let outcome = outcome(setup, Policy::Ours, seed)?;
     Ok(Drawn { seed, what, totals: outcome.totals, violations: outcome.violations })
@@ -113,7 +114,24 @@ fn setup(seed: u64) -> Setup {
     (setup.script, setup.troubles) = script(r, &setup, end);
     setup.quiet = Some(RECOVERY);
     more(&mut Random::new(seed, 0x5b), &mut setup, end);
+    strangers(&mut Random::new(seed, 0x5c), &mut setup, end);
     setup
+}
+
+/// Labels that do not know us, and times in which the service knows nobody; drawn from a sequence of its own, too.
+fn strangers(r: &mut Random, setup: &mut Setup, end: Ms) {
+    if r.percent(15) {
+        setup.ca.refusal = Refusal::Stranger;
+        let first = r.index(setup.issuers);
+        let keys = Deed::DestroyKeys(first..r.between(first as u64 + 1, setup.issuers as u64) as usize);
+        setup.script.push((r.below(end), keys));
+    }
+    for _ in 0..if r.percent(15) { r.between(1, 3) } else { 0 } {
+        let from = r.below(end);
+        let to = (from + r.between(MINUTE, 3 * DAY)).min(end);
+        setup.script.extend([(from, Deed::Ca(CaState::KnowsNobody)), (to, Deed::Ca(CaState::Up))]);
+        setup.troubles.push((from, to));
+    }
 }
 
 /// Faults that are drawn from a sequence of their own, so that a seed keeps the world it had without them.

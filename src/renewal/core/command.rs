@@ -85,7 +85,8 @@ impl Core {
         let mut count = 0;
         for id in self.all_within(&reach) {
             let Some(slot) = self.slots.get_mut(&id) else { continue };
-            if slot.hold == Hold::None && slot.failures == 0 && slot.submissions.is_empty() {
+            let is_clean = slot.hold == Hold::None && slot.failures == 0 && slot.denied_at().is_none();
+            if is_clean && slot.submissions.is_empty() {
                 continue;
             }
             count += 1;

@@ -1,6 +1,7 @@
 //! The core: told what happens, asked what to do.
 
 mod command;
+mod denied;
 mod dispatch;
 mod outcome;
 mod sources;

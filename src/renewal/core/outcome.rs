@@ -1,6 +1,6 @@
 //! What became of an order's steps.
 
-use super::super::endpoint::Trouble;
+use super::super::endpoint::{Denial, Trouble};
 use super::super::event::{Ignored, Reach, Step};
 use super::super::failure::{Failure, Kind, Scope};
 use super::super::id::{EndpointId, Mix, OrderId, SlotId};
@@ -168,11 +168,8 @@ impl Core {
         }
         self.step_done(id, now);
         self.reschedule(id);
-        if let SlotId::Credential(endpoint) = id
-            && let Some(endpoint) = self.endpoints.get_mut(endpoint)
-        {
-            endpoint.credential_is(life.map(|life| life.serial), false, now);
-            self.dirty_endpoints.insert(endpoint.spec.id.clone());
+        if let SlotId::Credential(endpoint) = id {
+            self.credential_is(endpoint, life.map(|life| life.serial), false, now);
         }
         self.settle(id, now);
         Ok(1)
@@ -211,17 +208,23 @@ impl Core {
             other => Ok(other),
         })?;
         slot.asked = None;
+        let denied_before = slot.denied_at().is_some();
         slot.last_failure = Some((now, failure.clone()));
         self.dirty.insert(id.clone());
         let sent = self.vacate(id).filter(|_| was_sent);
-        let its_own = match at.filter(|_| was_sent) {
-            Some(endpoint) => self.endpoint_learns(&endpoint, id, &failure, sent, now),
-            None => false,
-        };
+        let (mut its_own, mut in_doubt) = (false, false);
+        match at.filter(|_| was_sent) {
+            Some(endpoint) if failure.scope == Scope::OwnCredential => {
+                let denial = self.denied(&endpoint, id, &failure, denied_before, now);
+                (its_own, in_doubt) = (denial == Denial::OfSlot, denial == Denial::InDoubt);
+            }
+            Some(endpoint) => its_own = self.endpoint_learns(&endpoint, id, &failure, sent, now),
+            None => {}
+        }
         let is_credential = matches!(id, SlotId::Credential(_));
         match (failure.scope, failure.kind) {
             (Scope::Item | Scope::Issuer, Kind::Permanent) => self.refused(id, &failure, now),
-            (Scope::Endpoint, Kind::Permanent) if its_own => self.refused(id, &failure, now),
+            (Scope::Endpoint | Scope::OwnCredential, Kind::Permanent) if its_own => self.refused(id, &failure, now),
             (Scope::OwnCredential, Kind::Permanent) if is_credential => self.refused(id, &failure, now),
             (Scope::Item | Scope::Issuer, kind) => {
                 // Silence takes a place for as long as a time-out: whoever meets with it time and again lets others go first.
@@ -237,6 +240,7 @@ impl Core {
             }
             // Not the slot's fault, as far as we know: the endpoint holds it. But if it is, others have their turn first.
             (Scope::Endpoint, _) if was_sent => self.turned_away(id, now),
+            (Scope::OwnCredential, _) if in_doubt => self.turned_away(id, now),
             (Scope::OwnCredential, _) if was_sent => {}
             (Scope::Endpoint | Scope::OwnCredential, _) => self.back_off(id, &failure, now),
         }
@@ -252,19 +256,12 @@ impl Core {
         sent: Option<Timestamp>,
         now: Timestamp,
     ) -> bool {
-        let seed = self.node.mix("endpoint").octets(endpoint_id.as_str().as_bytes()).number(now.unix().unsigned_abs());
-        let own_slack = self.slack(id, now);
+        let (slack, seed) = (self.least_slack(endpoint_id, id, now), self.endpoint_seed(endpoint_id, now));
         let limits = self.limits.clone();
         // A slot that fails anyway says nothing new about its endpoint by failing again.
         let (fresh, turned_away) = self.slots.get(id).map_or((false, 0), |s| (s.failures == 0, s.turned_away));
-        let own = match self.slots.get(&SlotId::Credential(endpoint_id.clone())).map(|own| own.known) {
-            Some(Known::Present(life)) => Some(life.serial),
-            _ => None,
-        };
         let Some(endpoint) = self.endpoints.get_mut(endpoint_id) else { return false };
-        let waiting = endpoint.queue.first().map_or(own_slack, |rank| rank.deadline.since(now).min(own_slack));
-        let trouble =
-            |text| Trouble { kind: failure.kind, retry_after: failure.retry_after, text, slack: waiting, seed };
+        let trouble = |text| Trouble { kind: failure.kind, retry_after: failure.retry_after, text, slack, seed };
         let mut alarm = None;
         let mut its_own = false;
         match (failure.scope, failure.kind) {
@@ -273,10 +270,6 @@ impl Core {
                 if !its_own && endpoint.failed(&trouble(&failure.text), sent, &limits, now) {
                     alarm = Some(format!("the breaker opens: {}", failure.text));
                 }
-            }
-            (Scope::OwnCredential, _) => {
-                endpoint.refused_us(&trouble(&failure.text), own, &limits, now);
-                alarm = Some(format!("the service does not accept us: {}", failure.text));
             }
             (Scope::Item | Scope::Issuer, Kind::Unknown) => {
                 // One that hangs is its own trouble; several in a row, without one answer between, are the service's.
@@ -291,13 +284,24 @@ impl Core {
                 let was_out = endpoint.answered(false, &limits, now);
                 self.others_are_answered(endpoint_id, id, was_out, now);
             }
-            (Scope::Local, _) => {}
+            (Scope::Local | Scope::OwnCredential, _) => {}
         }
         self.dirty_endpoints.insert(endpoint_id.clone());
         if let Some(text) = alarm {
             self.tell(Reach::Endpoint(endpoint_id.clone()), true, text);
         }
         its_own
+    }
+
+    /// How long until the first deadline of those that wait there, and of this slot.
+    pub(super) fn least_slack(&self, endpoint_id: &EndpointId, id: &SlotId, now: Timestamp) -> Duration {
+        let own = self.slack(id, now);
+        let first = self.endpoints.get(endpoint_id).and_then(|endpoint| endpoint.queue.first());
+        first.map_or(own, |rank| rank.deadline.since(now).min(own))
+    }
+
+    pub(super) fn endpoint_seed(&self, endpoint_id: &EndpointId, now: Timestamp) -> Mix {
+        self.node.mix("endpoint").octets(endpoint_id.as_str().as_bytes()).number(now.unix().unsigned_abs())
     }
 
     /// The service has answered for `id`: where it failed for others meanwhile, the trouble is theirs, and they go behind. Where
@@ -395,6 +399,7 @@ impl Core {
         self.step_done(id, now);
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.turned_away = 0;
+        slot.forget_denial();
         if !matches!(slot.hold, Hold::Parked { why: Park::Governor, .. }) {
             slot.hold = Hold::None;
             slot.alarmed = false;

@@ -258,6 +258,7 @@ impl Core {
                     slot.lift();
                 }
                 slot.failures = 0;
+                slot.forget_denial();
                 // Or a registry that changes to and fro would grant the budgets time and again.
                 slot.hold = slot.budget_frees(&self.limits, now).map_or(Hold::None, |until| Hold::Backoff { until });
                 if was_parked {
@@ -316,22 +317,11 @@ impl Core {
         let is_first_word = slot.known == Known::Nothing;
         slot.known = known;
         self.reschedule(id);
-        if let (true, SlotId::Credential(endpoint)) = (changed, id)
-            && let Some(endpoint) = self.endpoints.get_mut(endpoint)
-            && endpoint.credential_is(life.map(|life| life.serial), is_first_word, now)
-        {
-            self.dirty_endpoints.insert(endpoint.spec.id.clone());
+        if let (true, SlotId::Credential(endpoint)) = (changed, id) {
+            self.credential_is(endpoint, life.map(|life| life.serial), is_first_word, now);
         }
         self.settle(id, now);
         Ok(1)
-    }
-
-    pub(super) fn secret(&mut self, id: &EndpointId, changed: Timestamp, now: Timestamp) -> usize {
-        let Some(endpoint) = self.endpoints.get_mut(id) else { return 0 };
-        if endpoint.secret_is_of(changed, now) {
-            self.dirty_endpoints.insert(id.clone());
-        }
-        1
     }
 
     /// Whether the registry was read successfully within `max_age`, and could be used at the last look.

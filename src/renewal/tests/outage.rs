@@ -293,13 +293,13 @@ fn what_a_restart_finds_of_a_service_that_does_not_accept_us_or_is_held_still_ho
         s.run(HOUR);
         s.kill();
     }
-    assert_eq!(s.log.len(), 1, "it is asked once a day, however often we start");
+    assert_eq!(s.log.len(), 2, "once in doubt, once to be sure, however often we start");
     // Our certificate was replaced while we were down.
     s.says.clear();
     s.life(&own, -60, 40 * DAY);
     s.kill();
     s.run(HOUR);
-    assert_eq!((s.log.len(), s.view(&signer(0)).phase), (2, "idle"));
+    assert_eq!((s.log.len(), s.view(&signer(0)).phase), (3, "idle"));
 
     let mut s = Service::new(20, 30);
     s.specs[0].max_in_flight = 8;

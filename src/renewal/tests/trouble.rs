@@ -305,12 +305,18 @@ fn an_expired_credential_sends_nothing_says_exactly_why_and_is_picked_up_when_re
 }
 
 #[test]
-fn a_service_that_does_not_accept_us_is_asked_once_a_day_until_the_credential_changes() {
+fn a_service_that_does_not_accept_us_is_asked_six_times_a_day_at_most_until_the_credential_changes() {
     let (mut s, own) = with_credential(0);
     s.says.extend((0..20).map(|n| (signer(n), fails(Scope::OwnCredential, Kind::Permanent))));
-    s.run(3 * DAY);
-    assert!(s.log.len() <= 4, "{}", s.log.len());
-    assert!((0..20).all(|n| s.view(&signer(n)).failures == 0 && s.view(&signer(n)).hold == Hold::None));
+    s.run(600);
+    assert_eq!(s.log.len(), 2, "one puts it in doubt, another holds it");
+    s.run(2 * DAY);
+    assert_eq!(s.log.len(), 15, "after an hour, after two and every four hours another finds out");
+    assert!(
+        (0..20).all(|n| s.view(&signer(n)).failures == 0 && !matches!(s.view(&signer(n)).hold, Hold::Parked { .. }))
+    );
+    s.run(10 * DAY);
+    assert!((30..=75).contains(&s.log.len()), "at most six a day: {}", s.log.len());
     assert!(s.explain(&signer(0)).contains("does not accept us"), "{}", s.explain(&signer(0)));
     s.says.clear();
     let life = s.life(&own, -60, 40 * DAY);

@@ -2,7 +2,7 @@
 
 use super::super::agenda::{DAY, Ms};
 use super::super::scenario::{Runs, Scenario, Verdict, minutes, verdict};
-use super::super::setup::{Age, CREDENTIAL, CaSetup, Customers, Deed, Setup, days};
+use super::super::setup::{Age, CREDENTIAL, CaSetup, CaState, Customers, Deed, Setup, days};
 use crate::time::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -62,15 +62,28 @@ fn parts() -> Vec<Setup> {
     let mut script: Vec<(Ms, Deed)> = (0..NODES).map(put_right).collect();
     script.push((after_expiry(WAIT - 60), Deed::Explain(0, CREDENTIAL)));
     (1..=base.issuers).for_each(|slot| script.push((after_expiry(WAIT - 60), Deed::Explain(0, slot))));
-    vec![Setup {
+    // The CA has withdrawn what it knew of all nodes' certificates, or lost it: they are valid, and not accepted.
+    let (from, to) = (10 * DAY, 10 * DAY + REVOKED);
+    let revoked = Setup {
+        customers: None,
+        length: 20 * DAY,
+        recovery: days(2),
+        script: vec![(from, Deed::Ca(CaState::KnowsNobody)), (to, Deed::Ca(CaState::Up))],
+        ..base.clone()
+    };
+    let unrenewed = Setup {
         length: after_expiry(4 * 24 * 60),
         customers: None,
         ca: CaSetup { no_credentials: true, ..CaSetup::default() },
         recovery: days(1),
         script,
         ..base
-    }]
+    };
+    vec![unrenewed, revoked]
 }
+
+/// How long the service accepts nobody.
+const REVOKED: Ms = 5 * DAY;
 
 /// Minutes from the expiry to the new file.
 const WAIT: u64 = 2 * 24 * 60;
@@ -114,7 +127,7 @@ fn judge(runs: &Runs<'_>) -> Vec<Verdict> {
             format!("{} calls of customers fail, {} signers expire", ours.totals.hurt, ours.totals.expired),
         ),
     ];
-    if let [part] = runs.parts {
+    if let [part, revoked] = runs.parts {
         let back = after_expiry(WAIT);
         let asked = |from, to| part.measure.sent.iter().filter(|s| (from..to).contains(&s.at)).count();
         let renewed = part.measure.installed.iter().filter(|(at, _, _)| *at >= back).count();
@@ -145,6 +158,26 @@ fn judge(runs: &Runs<'_>) -> Vec<Verdict> {
                 ),
             ),
         ]);
+        let within = |at: Ms| (10 * DAY..10 * DAY + REVOKED).contains(&at);
+        let mut vain: BTreeMap<usize, usize> = BTreeMap::new();
+        for (_, node, _) in revoked.measure.failed.iter().filter(|(at, ..)| within(*at)) {
+            *vain.entry(*node).or_default() += 1;
+        }
+        let (most, back) = (vain.values().max().copied().unwrap_or(0), &revoked.measure.installed);
+        let again = back.iter().filter(|(at, ..)| *at >= 10 * DAY + REVOKED).count();
+        verdicts.push(verdict(
+            "E2",
+            (3..=MOST_IN_VAIN).contains(&most) && vain.len() == runs.setup.nodes && again > 0 && revoked.totals.late == 0,
+            format!(
+                "where the service accepts nobody for five days, at most {most} requests of a node are in vain ({MOST_IN_VAIN} are \
+                 allowed): two at once, then one after an hour, after two and every four hours; {again} signers are renewed after it, {} in \
+                 use too late",
+                revoked.totals.late
+            ),
+        ));
     }
     verdicts
 }
+
+/// Of five days: two at once, one after an hour, one two hours later, and one every four hours of what is left.
+const MOST_IN_VAIN: usize = 33;

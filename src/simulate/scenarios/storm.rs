@@ -1,8 +1,8 @@
 //! The retired-CA storm of 28 October 2020.
 
 use super::super::agenda::{DAY, Ms, SECOND};
-use super::super::scenario::{Runs, Scenario, Verdict, minutes, no_parts, verdict};
-use super::super::setup::{Age, CaSetup, Customers, Deed, Field, Refusal, Says, Setup, days};
+use super::super::scenario::{Outcome, Runs, Scenario, Verdict, minutes, no_parts, verdict};
+use super::super::setup::{Age, CaSetup, Customers, Deed, Field, Refusal, Says, Setup, Slot, days};
 use crate::registry::State;
 use crate::time::Timestamp;
 use std::ops::Range;
@@ -40,7 +40,7 @@ pub(super) const RETIRED_CA_UNTOLD: Scenario = Scenario {
            ask for the six in their turn, are told that it cannot be done, and park these six slots alone. Run for twelve days.",
     departures: &[
         "As retired-ca-storm; and the CA says in words that it cannot issue. What it said in the incident is left open: worlds \
-         in which it says no more than that something went wrong, or nothing, are run beside it.",
+         in which it says no more than that something went wrong, that it does not know who asks, or nothing, are run beside it.",
         "No operator of ours orders everything at once: the signers are renewed at their places in ten days, which is what \
          keeps the failures apart.",
     ],
@@ -50,6 +50,10 @@ pub(super) const RETIRED_CA_UNTOLD: Scenario = Scenario {
     judge: judge_untold,
 };
 
+const STRANGER: &str = "as by who does not know us (HTTP 401)";
+/// Where a label that does not know us is taken for the service, there is an alarm for each of the six on each node; two of
+/// them in a row, and nobody between, cannot be told from it.
+const MOST_WIDE: usize = 18;
 const RETIRED: Range<usize> = 0..6;
 const HEALTHY: Range<usize> = 6..60;
 const NODES: usize = 12;
@@ -137,7 +141,12 @@ fn parts_untold() -> Vec<Setup> {
     let healthy = |deed: &Deed| !matches!(deed, Deed::DestroyKeys(_));
     let script = untold.script.iter().filter(|(_, deed)| healthy(deed)).cloned().collect();
     let refusing = |refusal| Setup { ca: CaSetup { refusal, ..untold.ca.clone() }, ..untold.clone() };
-    vec![Setup { script, ..untold.clone() }, refusing(Refusal::Opaque), refusing(Refusal::Silence)]
+    vec![
+        Setup { script, ..untold.clone() },
+        refusing(Refusal::Opaque),
+        refusing(Refusal::Stranger),
+        refusing(Refusal::Silence),
+    ]
 }
 
 fn judge(runs: &Runs<'_>) -> Vec<Verdict> {
@@ -165,7 +174,8 @@ fn judge(runs: &Runs<'_>) -> Vec<Verdict> {
             "A1",
             ours.most_each(&RETIRED, 0, Ms::MAX) <= 1 && after == 0,
             format!(
-                "{before} requests for the six before the next look, at most {} for one signer; {after} after it",
+                "{before} requests for the six before the next look, at most {} for one signer (1 is allowed: what left before the word \
+                 was there); {after} after it",
                 ours.most_each(&RETIRED, 0, Ms::MAX)
             ),
         ),
@@ -173,7 +183,12 @@ fn judge(runs: &Runs<'_>) -> Vec<Verdict> {
         verdict(
             "A4",
             ours.totals.peak_per_minute <= rate,
-            format!("at most {} requests a minute, {rate} are allowed", ours.totals.peak_per_minute),
+            format!(
+                "at most {} requests a minute, {rate} are allowed: {NODES} nodes at {} each, used to the full while the work of ten days is \
+                 due at once",
+                ours.totals.peak_per_minute,
+                rate / NODES as u64
+            ),
         ),
         verdict(
             "A5",
@@ -206,10 +221,14 @@ fn judge_untold(runs: &Runs<'_>) -> Vec<Verdict> {
         verdict("A9", ours.totals.late == 0, format!("{} signers in use too late", ours.totals.late)),
     ];
     let governor = runs.setup.agent.limits.submissions_per_day as usize;
-    if let [control, opaque, silent] = runs.parts {
-        let (with, without) = (ours.first_asked(&HEALTHY), control.first_asked(&HEALTHY));
-        let apart = without.iter().map(|(slot, at)| with.get(slot).map_or(Ms::MAX, |other| at.abs_diff(*other)));
-        let apart = apart.max().unwrap_or(Ms::MAX) / SECOND;
+    if let [control, opaque, stranger, silent] = runs.parts {
+        let without = control.first_asked(&HEALTHY);
+        let moved = |run: &Outcome| {
+            let with = run.first_asked(&HEALTHY);
+            let apart = without.iter().map(|(slot, at)| with.get(slot).map_or(Ms::MAX, |other| at.abs_diff(*other)));
+            apart.max().unwrap_or(Ms::MAX) / SECOND
+        };
+        let apart = moved(ours);
         verdicts.push(verdict(
             "A2",
             without.len() == HEALTHY.len() * NODES && apart <= 60,
@@ -217,8 +236,12 @@ fn judge_untold(runs: &Runs<'_>) -> Vec<Verdict> {
                 "beside a world without the six failures, no request for the other 54 moves by more than {apart} s"
             ),
         ));
-        for (what, part) in [("by an error (HTTP 500)", opaque), ("not at all", silent)] {
+        for (what, part, at_most) in
+            [("by an error (HTTP 500)", opaque, governor), (STRANGER, stranger, 2), ("not at all", silent, governor)]
+        {
             let (done, most) = (part.first_asked(&HEALTHY).len(), part.most_a_day(&RETIRED));
+            let is_wide = |slot: &Option<Slot>| slot.is_none_or(|s| !RETIRED.contains(&(s - 1)));
+            let wide = part.measure.alarms.iter().filter(|(.., slot)| is_wide(slot)).count();
             let renewed: std::collections::BTreeSet<_> = part
                 .measure
                 .installed
@@ -228,10 +251,12 @@ fn judge_untold(runs: &Runs<'_>) -> Vec<Verdict> {
                 .collect();
             verdicts.push(verdict(
                 "A2",
-                renewed.len() == done && done == HEALTHY.len() * NODES && part.totals.hurt == 0 && most <= governor,
+                renewed.len() == done && done == HEALTHY.len() * NODES && part.totals.hurt == 0 && most <= at_most && (what != STRANGER || wide <= MOST_WIDE),
                 format!(
-                    "where the six are answered {what}: {} healthy signers are renewed, at most {most} requests a day for one of the six, {} calls of customers fail",
+                    "where the six are answered {what}: {} healthy signers are renewed, none moved by more than {} s, at most {most} requests a \
+                     day for one of the six, {} calls of customers fail, {wide} alarms are about anything but the six",
                     renewed.len(),
+                    moved(part),
                     part.totals.hurt
                 ),
             ));
