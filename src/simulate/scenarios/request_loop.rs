@@ -22,8 +22,10 @@ pub(super) const REQUEST_LOOP: Scenario = Scenario {
          600 jobs wait.",
         "What \"restricts\" means, and when the maintenance mode of the product and the restrictions ended, is not in the text: \
          here each is a maintenance mode of the looping product, until 19:30, 04:20 and 10:55.",
-        "The text calls the failures intermittent. In the model the loop overloads the RA again soon after each time that it runs \
-         freely, and customers fail without a break until somebody acts: the times of trouble are the text's, their weight is not.",
+        "Why the RA was well for hours between the times of trouble is not in the text, which calls the failures intermittent and \
+         names a high load of the database. Here what the loop leaves in the database slows every issuance to three and a half times \
+         its length in the twenty minutes before each of them, until somebody acts. So the times of trouble are put in; that it \
+         is trouble is not: without the loop the same slow minutes hurt nobody.",
         "At 18:05 everything is due at once, under our policy by an operator's word.",
     ],
     setup,
@@ -59,6 +61,12 @@ fn setup() -> Setup {
     for (hour, minute) in [(18, 29), (20, 0), (23, 30), (26, 50), (28, 39), (34, 55)] {
         script.push((at(hour, minute), Deed::RestartCa));
     }
+    for (hour, minute) in [(20, 0), (23, 30), (26, 50), (28, 39)] {
+        let acted = at(hour, minute);
+        script.push((acted - minutes(20), Deed::CaSpeed(150)));
+        script.push((acted - minutes(10), Deed::CaSpeed(350)));
+        script.push((acted, Deed::CaSpeed(100)));
+    }
     Setup {
         start: START,
         length: at(38, 0),
@@ -68,7 +76,7 @@ fn setup() -> Setup {
         age: Age::Same(AGE),
         field: Field {
             fraction: (AGE.as_secs() + 65 * 60) as f64 / life.as_secs() as f64,
-            retry: 35 * SECOND,
+            retry: 45 * SECOND,
             ..Field::default()
         },
         ca: CaSetup { servers: 2, hangs_at: 600, remembers: false, ..CaSetup::default() },
@@ -105,7 +113,7 @@ fn judge(runs: &Runs<'_>) -> Vec<Verdict> {
     vec![
         verdict(
             "outage",
-            calm < 1.0 && (60..600).contains(&failing) && (2..=6).contains(&times),
+            calm < 1.0 && (30..180).contains(&failing) && times == 5,
             format!(
                 "before 18:00 {calm:.0} % of calls fail; then more than half of them in {failing} minutes, in {times} times of trouble \
                  (text: 18:10, 20:00, 23:30, 02:50, 04:39)"
