@@ -332,10 +332,11 @@ impl Ca {
         self.backdated.as_ref().is_some_and(of) || self.is_destroyed(slot)
     }
 
-    /// So many of its issuers are destroyed, and are answered by silence, that the service as a whole looks dead, and its own
-    /// back-off makes it so: what is healthy is not in its hands alone.
+    /// More than a quarter of its issuers are destroyed and answered by silence, and its servers rest for all after failures: then
+    /// it may fall silent for the healthy ones too, for as long as it is asked for the others at all.
     pub(super) fn is_mostly_silent(&self, issuers: usize) -> bool {
-        self.setup.refusal == Refusal::Silence && !self.told && self.destroyed.len() * 4 > issuers
+        let rests = self.setup.backoff.is_some() && self.setup.refusal == Refusal::Silence;
+        rests && !self.told && self.destroyed.len() * 4 > issuers
     }
 
     fn is_destroyed(&self, slot: Slot) -> bool {

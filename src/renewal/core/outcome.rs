@@ -239,8 +239,8 @@ impl Core {
                 self.trouble_here(&failure, now);
             }
             // Not the slot's fault, as far as we know: the endpoint holds it. But if it is, others have their turn first.
-            (Scope::Endpoint, _) if was_sent => self.turned_away(id, now),
-            (Scope::OwnCredential, _) if in_doubt => self.turned_away(id, now),
+            (Scope::Endpoint, _) if was_sent => self.turned_away(id, its_own, now),
+            (Scope::OwnCredential, _) if in_doubt => self.turned_away(id, false, now),
             (Scope::OwnCredential, _) if was_sent => {}
             (Scope::Endpoint | Scope::OwnCredential, _) => self.back_off(id, &failure, now),
         }
@@ -347,12 +347,13 @@ impl Core {
     }
 
     /// The service failed as a whole when it was asked for this slot. No longer than the service itself is held, so that
-    /// nobody waits for more than that when it is back.
-    fn turned_away(&mut self, id: &SlotId, now: Timestamp) {
+    /// nobody waits for more than that when it is back; but as after a failure of its own where it is one (`its_own`).
+    fn turned_away(&mut self, id: &SlotId, its_own: bool, now: Timestamp) {
         let (slack, seed) = (self.slack(id, now), self.jitter("turn", id, now));
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.turned_away = slot.turned_away.saturating_add(1);
-        let wait = backoff::backoff(&self.limits, self.limits.breaker_cap, slot.turned_away, slack, seed);
+        let cap = if its_own { self.limits.backoff_cap } else { self.limits.breaker_cap };
+        let wait = backoff::backoff(&self.limits, cap, slot.turned_away, slack, seed);
         let wait = backoff::spread(wait, slot.submissions.within_a_day(now), self.limits.submissions_per_day);
         // A parked one has had its turn.
         if !slot.is_parked() {
