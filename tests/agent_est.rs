@@ -109,7 +109,7 @@ fn every_misbehaviour_costs_one_bounded_attempt_is_named_and_leaves_the_signer_a
         (Mode::Redirect, "refused", "https://elsewhere.example/, which is not followed"),
         (Mode::Status(204, ""), "backoff", "there is no certificate in it"),
         (Mode::Status(400, ""), "refused", "as the test wants it"),
-        (Mode::Status(401, ""), "none", "who we are"),
+        (Mode::Status(401, ""), "backoff", "who we are"),
         (Mode::Status(403, ""), "refused", "may not order this"),
         (Mode::Status(404, ""), "refused", "profile"),
         (Mode::Status(429, "3600"), "backoff", "later"),
