@@ -4,11 +4,17 @@ use super::id::Mix;
 use super::limits::{DAY, Limits};
 use std::time::Duration;
 
+/// Past the deadline no cap is less than so many times the base: there is nothing left to be in time for, and a service whose
+/// servers rest after failures, for everybody, never gets up again while it is asked at every minute of its rest.
+const OVERDUE: u32 = 15;
+
 /// Waiting with full jitter: uniform between zero and `base · 2^(failures − 1)`, no more than the cap. The cap shrinks
-/// with the slack, to an eighth of it: however often a slot has failed, it is asked several times more before its deadline.
+/// with the slack, to an eighth of it: however often a slot has failed, it is asked several times more before its deadline;
+/// and after it, within a quarter of an hour where the base is a minute.
 pub(super) fn backoff(limits: &Limits, cap: Duration, failures: u32, slack: Duration, seed: Mix) -> Duration {
     let doubled = doubled(limits.backoff_base, failures);
-    let cap = cap.min(slack / 8).max(limits.backoff_base);
+    let least = limits.backoff_base * if slack.is_zero() { OVERDUE } else { 1 };
+    let cap = cap.min((slack / 8).max(least)).max(limits.backoff_base);
     let millis = u64::try_from(doubled.min(cap).as_millis()).unwrap_or(u64::MAX);
     // Never nothing at all: the scheduler counts in seconds.
     Duration::from_millis(seed.up_to(millis)).max(Duration::from_secs(1))
@@ -68,6 +74,21 @@ mod tests {
             let mean = mean(failures);
             assert!((0.9..1.1).contains(&(mean / expected)), "{failures}: {mean} instead of {expected}");
         }
+    }
+
+    #[test]
+    fn past_the_deadline_a_long_silence_is_asked_about_every_few_minutes() {
+        let limits = Limits::default();
+        let all = |failures, slack| {
+            let wait = |n| backoff(&limits, limits.breaker_cap, failures, slack, Mix::new(n));
+            (0..1_000).map(wait).max().unwrap_or_default()
+        };
+        assert!(all(1, Duration::ZERO) <= 60 * SECOND, "the first time as always");
+        assert!((800..=900).contains(&all(50, Duration::ZERO).as_secs()), "{:?}", all(50, Duration::ZERO));
+        assert!(
+            all(50, 60 * SECOND) <= 60 * SECOND,
+            "a minute before the deadline there is still something to be in time for"
+        );
     }
 
     #[test]
