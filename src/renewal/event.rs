@@ -281,11 +281,11 @@ pub enum Command {
 pub enum Cause {
     /// Its place in the calendar has come.
     Scheduled,
-    /// The end of its usable life is near.
+    /// The end of its usable life is near, or it had a signer that cannot be used any more.
     Urgent,
     /// An operator said so.
     Operator,
-    /// The issuer has no signer yet.
+    /// The issuer has had no signer yet.
     NewIssuer,
     /// The same order again, after a failure, an unknown outcome, or "later".
     Retry,

@@ -133,6 +133,10 @@ fn phase(slot: &Slot, now: Timestamp) -> String {
 /// `true`: its time is short.
 fn certificate(slot: &Slot, now: Timestamp, reasons: &mut Vec<String>) -> bool {
     match (&slot.known, &slot.schedule) {
+        (Known::Absent, _) if slot.is_lost() => {
+            reasons.push("the signer it had cannot be used any more: there is nothing to sign with".to_owned());
+            return true;
+        }
         (Known::Absent, _) => reasons.push("it has no signer: there is nothing to sign with".to_owned()),
         (Known::Present(life), Some(s)) => {
             let (serial, not_after) = (life.serial, life.not_after);

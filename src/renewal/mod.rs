@@ -30,6 +30,7 @@ mod id;
 mod limits;
 mod pace;
 mod plan;
+mod rank;
 mod record;
 mod schedule;
 mod slot;

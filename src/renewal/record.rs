@@ -65,6 +65,9 @@ pub struct SlotRecord {
     /// How often in a row the service failed as a whole when it was asked for this slot.
     #[serde(default)]
     pub turned_away: u32,
+    /// It has had a signer: one that is lost is urgent, and one that never was is not.
+    #[serde(default)]
+    pub in_service: bool,
 }
 
 /// What is remembered of an endpoint.

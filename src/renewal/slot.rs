@@ -8,6 +8,7 @@ use super::event::{Cause, Ignored, Step};
 use super::failure::{Failure, Scope};
 use super::id::{EndpointId, OrderId, SlotId};
 use super::limits::{DAY, Limits};
+use super::rank::Placed;
 use super::record::SlotRecord;
 use super::schedule::{Schedule, SignerLife};
 use crate::time::Timestamp;
@@ -164,40 +165,14 @@ pub(super) struct Terms {
     pub needs_approval: bool,
 }
 
-/// In which index of the core a slot stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Placed {
-    Nowhere,
-    Timer(Timestamp),
-    /// And when its rank is another.
-    Queue(EndpointId, Rank, Option<Timestamp>),
-}
-
-/// The order of an endpoint's queue.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Rank {
-    pub class: Class,
-    /// Behind those that have been turned away less often, with a round less where it is urgent: or one whose requests make the service fail
-    /// would take the turns of the others.
-    pub round: u32,
-    pub deadline: Timestamp,
-    pub slot: SlotId,
-}
-
-/// Our credential before all; what is parked behind all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Class {
-    Credential,
-    Ordinary,
-    Canary,
-}
-
 #[derive(Clone, Debug)]
 pub(super) struct Slot {
     pub standing: Standing,
     pub terms: Option<Terms>,
     pub mark: u64,
     pub known: Known,
+    /// It has had a signer since its issuer was last seen first: somebody relies on it.
+    pub in_service: bool,
     pub schedule: Option<Schedule>,
     pub first_seen: Timestamp,
     /// When its registry record changed last, since the start.
@@ -231,6 +206,7 @@ impl Slot {
             terms: None,
             mark: 0,
             known: Known::Nothing,
+            in_service: false,
             schedule: None,
             first_seen,
             changed: None,
@@ -274,6 +250,7 @@ impl Slot {
             submissions: record.submissions,
             issuances: record.issuances,
             orders: record.orders,
+            in_service: record.in_service,
             ..Slot::new(record.first_seen)
         }
     }
@@ -292,6 +269,7 @@ impl Slot {
             first_seen: self.first_seen,
             mark: self.mark,
             turned_away: self.turned_away,
+            in_service: self.in_service,
         }
     }
 
@@ -302,7 +280,18 @@ impl Slot {
 
     /// From when on it is urgent; a signer that does not exist yet is wanted, but no one relies on it.
     pub(super) fn urgent_from(&self) -> Option<Timestamp> {
-        self.schedule.map(|s| s.urgent)
+        self.schedule.map(|s| s.urgent).or_else(|| self.is_lost().then_some(self.first_seen))
+    }
+
+    /// It has had a signer, and has none that can be used: its key is lost, or its CA has another.
+    pub(super) fn is_lost(&self) -> bool {
+        self.known == Known::Absent && self.in_service
+    }
+
+    /// What the driver says of its certificate. `true`: for the first time it has one.
+    pub(super) fn knows(&mut self, known: Known) -> bool {
+        self.known = known;
+        matches!(known, Known::Present(_)) && !std::mem::replace(&mut self.in_service, true)
     }
 
     pub(super) fn is_parked(&self) -> bool {
@@ -392,6 +381,15 @@ impl Slot {
     /// What is said of us next is said for the first time.
     pub(super) fn forget_denial(&mut self) {
         self.last_failure = self.last_failure.take().filter(|(_, f)| f.scope != Scope::OwnCredential);
+    }
+
+    /// The CA took the order well: what held the slot is over, but for what only an operator lifts.
+    pub(super) fn lift_park(&mut self) {
+        self.forget_denial();
+        if !matches!(self.hold, Hold::Parked { why: Park::Governor, .. }) {
+            self.hold = Hold::None;
+            self.alarmed = false;
+        }
     }
 
     /// Forgets failures and holds. What was asked and got today is not forgotten.

@@ -58,6 +58,12 @@ impl Core {
             other => Err(other),
         })?;
         self.favourable(id, true, now);
+        let slot = self.slot(id)?;
+        // A service that takes an order and refuses it later must not be asked more often than one that refuses it at once: what
+        // is parked stays so until a certificate comes, and is polled as it is asked.
+        if !slot.is_parked() {
+            slot.lift_park();
+        }
         self.settle(id, now);
         Ok(1)
     }
@@ -78,6 +84,7 @@ impl Core {
         })?;
         self.favourable(id, asked, now);
         let slot = self.slot(id)?;
+        slot.lift_park();
         slot.issuances.add(now);
         slot.failures = 0;
         if slot.standing.is_gone() {
@@ -157,7 +164,9 @@ impl Core {
             Phase::Activating(..) => Ok(Phase::Idle),
             other => Err(other),
         })?;
-        slot.known = life.map_or(slot.known, Known::Present);
+        if let Some(life) = life {
+            slot.knows(Known::Present(life));
+        }
         slot.forced = false;
         slot.failures = 0;
         slot.last_failure = None;
@@ -363,7 +372,8 @@ impl Core {
 
     pub(super) fn park(&mut self, id: &SlotId, why: Park, text: &str, now: Timestamp) {
         let next = self.canary(id, now);
-        let Some(slot) = self.slots.get_mut(id) else { return };
+        // What is gone is not asked for again, parked or not.
+        let Some(slot) = self.slots.get_mut(id).filter(|slot| !slot.standing.is_gone()) else { return };
         slot.forced = false;
         match &mut slot.hold {
             // What only an operator lifts is not turned into what a good answer lifts.
@@ -382,7 +392,7 @@ impl Core {
         }
     }
 
-    /// The CA took the order well: what held the slot is over, and if it was asked just now, its endpoint is in health.
+    /// The CA took the order well: if it was asked just now, its endpoint is in health.
     fn favourable(&mut self, id: &SlotId, asked: bool, now: Timestamp) {
         let at = self.slots.get(id).and_then(|s| s.occupies.clone()).filter(|_| asked);
         self.vacate(id);
@@ -398,12 +408,8 @@ impl Core {
             }
         }
         self.step_done(id, now);
-        let Some(slot) = self.slots.get_mut(id) else { return };
-        slot.turned_away = 0;
-        slot.forget_denial();
-        if !matches!(slot.hold, Hold::Parked { why: Park::Governor, .. }) {
-            slot.hold = Hold::None;
-            slot.alarmed = false;
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.turned_away = 0;
         }
     }
 
@@ -451,7 +457,7 @@ impl Core {
             Cause::Retry
         } else if slot.forced {
             Cause::Operator
-        } else if slot.known == Known::Absent {
+        } else if slot.known == Known::Absent && !slot.in_service {
             Cause::NewIssuer
         } else if slot.urgent_from().is_some_and(|urgent| urgent <= now) {
             Cause::Urgent

@@ -110,7 +110,7 @@ impl Core {
                 if let Some(known) = known {
                     slot.standing = known.standing;
                     slot.terms = known.terms.clone();
-                    slot.known = known.known;
+                    slot.knows(known.known);
                     slot.schedule = known.schedule;
                     slot.placed = known.placed.clone();
                 }
@@ -252,6 +252,9 @@ impl Core {
             self.withdraw(id, standing, &format!("the registry says {}", standing.name()));
         } else {
             slot.standing = standing;
+            if back {
+                slot.in_service |= matches!(slot.known, Known::Present(_));
+            }
             if changed || back {
                 let was_parked = slot.is_parked();
                 if was_parked {
@@ -277,6 +280,12 @@ impl Core {
     pub(super) fn withdraw(&mut self, id: &SlotId, standing: Standing, reason: &str) {
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.standing = standing;
+        if standing.is_gone() && (slot.hold != Hold::None || slot.in_service) {
+            // It is not asked for, so nothing holds it. If it comes back, it is a new issuer with the budgets of before.
+            slot.lift();
+            (slot.forced, slot.in_service) = (false, false);
+            self.dirty.insert(id.clone());
+        }
         let unsent = slot.phase.order().is_some_and(|o| o.attempts == 0);
         let unused =
             matches!(slot.phase, Phase::Issued(_) | Phase::Verified(..) | Phase::Staged { .. } | Phase::Activating(..));
@@ -315,7 +324,9 @@ impl Core {
         let known = life.map_or(Known::Absent, Known::Present);
         let changed = slot.known != known;
         let is_first_word = slot.known == Known::Nothing;
-        slot.known = known;
+        if slot.knows(known) {
+            self.dirty.insert(id.clone());
+        }
         self.reschedule(id);
         if let (true, SlotId::Credential(endpoint)) = (changed, id) {
             self.credential_is(endpoint, life.map(|life| life.serial), is_first_word, now);

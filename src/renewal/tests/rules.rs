@@ -267,3 +267,94 @@ fn an_issuer_of_whose_signer_nothing_is_known_is_not_asked_for() {
     s.run(DAY);
     assert_eq!(s.log.iter().find(|(_, r)| r.slot == signer(1)).unwrap().1.cause, Cause::NewIssuer);
 }
+
+/// What holds a slot ends with its issuer: a page of parked issuers names none that is gone.
+#[test]
+fn an_issuer_that_is_retired_is_not_parked_any_more_and_comes_back_within_its_budget() {
+    let limits = Limits { submissions_per_day: 2, ..Limits::default() };
+    for state in [Some(State::Retired), None] {
+        let mut s = Service::with(limits.clone(), 2, 30);
+        s.says.insert(signer(0), fails(Scope::Issuer, Kind::Permanent));
+        s.run(60);
+        assert!(matches!(s.view(&signer(0)).hold, Hold::Parked { .. }));
+        let there = s.registry.issuers[0].clone();
+        s.change(|issuers| match state {
+            Some(state) => issuers[0].state = state,
+            None => drop(issuers.remove(0)),
+        });
+        s.run(600);
+        assert_eq!(s.view(&signer(0)).hold, Hold::None);
+        s.kill();
+        assert_eq!(s.view(&signer(0)).hold, Hold::None, "the ledger has it");
+        for _ in 0..10 {
+            s.change(|issuers| {
+                issuers.retain(|i| i.id != there.id);
+                issuers.insert(0, there.clone());
+            });
+            s.run(600);
+            s.change(|issuers| drop(issuers.remove(0)));
+            s.run(600);
+        }
+        assert_eq!(s.asked(&signer(0)), 2, "a registry to and fro grants no budget");
+    }
+}
+
+#[test]
+fn what_is_refused_after_its_issuer_is_gone_parks_nothing() {
+    let mut s = Service::new(1, 30);
+    s.says.insert(signer(0), Says::Silence);
+    s.run(30);
+    let r = s.log[0].1.clone();
+    s.change(|issuers| issuers[0].state = State::Retired);
+    s.sync();
+    let failure = Failure::new(Scope::Issuer, Kind::Permanent, "it is retired");
+    let event = Event::Failed { slot: signer(0), order: r.order, step: Step::Submit(r.attempt), failure };
+    s.tell(event).unwrap();
+    s.run(60);
+    assert_eq!(s.view(&signer(0)).hold, Hold::None);
+    assert!(s.notices.iter().all(|n| !n.alarm), "{:?}", s.notices);
+}
+
+/// Its key file is broken, or its CA has another key: clients are without answers, unlike those of an issuer that is new.
+#[test]
+fn a_signer_that_is_lost_may_use_the_place_for_what_is_urgent_and_one_that_never_was_may_not() {
+    for is_found_at_the_start in [true, false] {
+        let mut s = Service::new(3, 0);
+        s.run(60);
+        s.life(&signer(0), -30 * DAY, 40 * DAY);
+        s.says.extend((0..9).map(|n| (signer(n), Says::Silence)));
+        s.tell(Event::Signer { slot: signer(0), life: s.lives.get(&signer(0)).copied() }).unwrap();
+        s.run(2);
+        assert_eq!(s.log.len(), 1, "one place of two is taken");
+        s.change(|issuers| issuers.push(spec(3)));
+        s.sync();
+        s.tell(Event::Signer { slot: signer(3), life: None }).unwrap();
+        s.run(120);
+        assert_eq!((s.log.len(), s.view(&signer(3)).cause), (1, Cause::NewIssuer), "the other is kept");
+        s.lives.remove(&signer(2));
+        if is_found_at_the_start {
+            s.kill();
+        } else {
+            s.tell(Event::Signer { slot: signer(2), life: None }).unwrap();
+        }
+        assert_eq!(s.view(&signer(2)).cause, Cause::Urgent);
+        assert!(s.explain(&signer(2)).contains("cannot be used any more"), "{}", s.explain(&signer(2)));
+        let before = s.log.len();
+        s.run(120);
+        let asked: Vec<_> = s.log[before..].iter().map(|(_, r)| (r.slot.clone(), r.cause)).collect();
+        assert_eq!(asked.first(), Some(&(signer(2), Cause::Urgent)), "{asked:?}");
+        assert!(asked.iter().all(|(slot, _)| *slot != signer(3)), "{asked:?}");
+    }
+}
+
+#[test]
+fn a_lost_signer_of_an_issuer_that_was_retired_meanwhile_is_that_of_a_new_one() {
+    let mut s = Service::new(1, 0);
+    s.run(60);
+    s.change(|issuers| issuers[0].state = State::Retired);
+    s.sync();
+    s.tell(Event::Signer { slot: signer(0), life: None }).unwrap();
+    s.change(|issuers| issuers[0].state = State::Active);
+    s.sync();
+    assert_eq!(s.view(&signer(0)).cause, Cause::NewIssuer);
+}

@@ -88,7 +88,7 @@ fn renew_drops_what_waits_for_approval_and_says_so() {
 }
 
 #[test]
-fn an_issuer_with_another_key_under_the_same_name_is_ordered_for_at_once_as_a_new_one() {
+fn an_issuer_with_another_key_under_the_same_name_is_ordered_for_at_once_and_is_urgent() {
     let mut s = Service::new(2, 0);
     s.run(3_600);
     assert_eq!(s.log.len(), 0);
@@ -96,7 +96,7 @@ fn an_issuer_with_another_key_under_the_same_name_is_ordered_for_at_once_as_a_ne
     s.sync();
     s.tell(Event::Signer { slot: signer(0), life: None }).unwrap();
     s.run(60);
-    assert_eq!((s.log.len(), s.log[0].1.cause, s.view(&signer(0)).phase), (1, Cause::NewIssuer, "idle"));
+    assert_eq!((s.log.len(), s.log[0].1.cause, s.view(&signer(0)).phase), (1, Cause::Urgent, "idle"));
 }
 
 #[test]

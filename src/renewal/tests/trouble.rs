@@ -175,6 +175,48 @@ fn a_ca_that_decides_later_is_asked_the_same_and_not_too_often() {
     assert_eq!((s.orders(&signer(0)), s.view(&signer(0)).phase), (1, "idle"));
 }
 
+/// A registration authority with a queue: it takes every order, and a person refuses it before the next poll.
+#[test]
+fn an_order_that_is_taken_and_then_refused_costs_one_request_a_day_and_one_alarm() {
+    let mut s = Service::new(1, 30);
+    s.says.insert(signer(0), fails(Scope::Issuer, Kind::Permanent));
+    s.run(60);
+    let since = |s: &Service| match s.view(&signer(0)).hold {
+        Hold::Parked { since, .. } => since,
+        hold => panic!("not parked: {hold:?}"),
+    };
+    let first = since(&s);
+    let answers = [Says::Later(60), fails(Scope::Issuer, Kind::Permanent)];
+    for n in 0..20 * 24 {
+        let polls = s.view(&signer(0)).phase == "waiting";
+        s.says.insert(signer(0), answers[usize::from(polls)].clone());
+        s.run(3_600);
+        assert_eq!(since(&s), first, "in hour {n}");
+    }
+    assert!((18..=21).contains(&s.asked(&signer(0))), "{}", s.asked(&signer(0)));
+    assert!(s.log.windows(2).all(|w| w[1].0.seconds_since(w[0].0) > DAY), "{:?}", s.log);
+    assert!(s.orders(&signer(0)) >= 9, "each order is taken once and refused once");
+    assert_eq!(s.notices.iter().filter(|n| n.alarm).count(), 1, "{:?}", s.notices);
+    s.says.clear();
+    s.run(2 * DAY);
+    assert_eq!((s.view(&signer(0)).phase, s.view(&signer(0)).hold), ("idle", Hold::None));
+}
+
+#[test]
+fn a_parked_order_that_is_taken_and_then_issued_is_used() {
+    let mut s = Service::new(1, 30);
+    s.says.insert(signer(0), fails(Scope::Issuer, Kind::Permanent));
+    s.run(60);
+    s.says.insert(signer(0), Says::Later(60));
+    s.run(DAY + 7_200);
+    assert_eq!((s.view(&signer(0)).phase, s.asked(&signer(0))), ("waiting", 2));
+    assert!(matches!(s.view(&signer(0)).hold, Hold::Parked { .. }));
+    s.says.clear();
+    s.run(DAY + 7_200);
+    let view = s.view(&signer(0));
+    assert_eq!((view.phase, view.hold, s.asked(&signer(0)), s.activated.len()), ("idle", Hold::None, 3, 1));
+}
+
 #[test]
 fn a_retry_after_is_kept_and_cannot_outlive_the_signer() {
     let mut s = Service::new(1, 20);
