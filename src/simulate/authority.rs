@@ -20,7 +20,6 @@ pub(super) struct Authority {
 #[derive(Debug)]
 struct Generation {
     visible: Ms,
-    changed: Range<usize>,
     lost_to: Range<usize>,
     view: RegistryView,
 }
@@ -67,7 +66,6 @@ impl Authority {
 
     /// A new generation, which can be read from `visible` on, but never by the nodes it is lost to.
     pub(super) fn publish(&mut self, issuers: Range<usize>, says: Says, visible: Ms, lost_to: Range<usize>) {
-        let changed = issuers.clone();
         for said in self.says.iter_mut().take(issuers.end).skip(issuers.start) {
             *said = says;
         }
@@ -86,7 +84,7 @@ impl Authority {
         };
         // A later one is never seen before an earlier one.
         let visible = self.generations.last().map_or(visible, |g| g.visible.max(visible));
-        self.generations.push(Generation { visible, changed, lost_to, view });
+        self.generations.push(Generation { visible, lost_to, view });
     }
 
     /// The first generation does without these issuers.
@@ -139,11 +137,6 @@ impl Authority {
     /// Whether the newest word, heard or not, is that this issuer is active.
     pub(super) fn is_active(&self, issuer: usize) -> bool {
         self.says.get(issuer) == Some(&Says::State(State::Active))
-    }
-
-    /// How often an issuer's record has changed up to this generation.
-    pub(super) fn changes(&self, issuer: usize, generation: u64) -> usize {
-        self.generations.iter().filter(|g| g.view.generation <= generation && g.changed.contains(&issuer)).count()
     }
 
     pub(super) fn issuers(&self) -> &[IssuerSpec] {

@@ -332,13 +332,6 @@ impl Ca {
         self.backdated.as_ref().is_some_and(of) || self.is_destroyed(slot)
     }
 
-    /// More than a quarter of its issuers are destroyed and answered by silence, and its servers rest for all after failures: then
-    /// it may fall silent for the healthy ones too, for as long as it is asked for the others at all.
-    pub(super) fn is_mostly_silent(&self, issuers: usize) -> bool {
-        let rests = self.setup.backoff.is_some() && self.setup.refusal == Refusal::Silence;
-        rests && !self.told && self.destroyed.len() * 4 > issuers
-    }
-
     fn is_destroyed(&self, slot: Slot) -> bool {
         self.destroyed.contains(&slot.wrapping_sub(1))
     }

@@ -2,9 +2,11 @@
 //! from what its core thinks.
 
 mod accept;
+mod parks;
 
 use self::accept::Acceptance;
-use super::agenda::{DAY, Ms, SECOND};
+use self::parks::Parks;
+use super::agenda::{DAY, Ms};
 use super::ca::Answer;
 use super::setup::{CREDENTIAL, Setup, Slot};
 use crate::registry::State;
@@ -88,6 +90,7 @@ struct PerNode {
     recent: VecDeque<(Ms, Slot, &'static str, Option<OrderId>)>,
     paused_until: Ms,
     acceptance: Acceptance,
+    parks: Parks,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -96,10 +99,6 @@ struct PerSlot {
     prepared: bool,
     sent: VecDeque<Ms>,
     issued: VecDeque<Ms>,
-    /// The CA has said no, and nothing has changed since.
-    refused: bool,
-    last_sent: Option<Ms>,
-    changes: usize,
 }
 
 /// A certificate that is taken into use, and the one that was in use before.
@@ -138,6 +137,7 @@ impl Check {
             recent: VecDeque::with_capacity(REMEMBERED),
             paused_until: 0,
             acceptance: Acceptance::default(),
+            parks: Parks::new(setup.issuers + 1),
         };
         Check {
             seed,
@@ -194,7 +194,7 @@ impl Check {
     /// The process of a node ends, and what it could not write is forgotten.
     pub(super) fn forgets(&mut self, node: usize) {
         let Some(node) = self.nodes.get_mut(node) else { return };
-        node.slots.iter_mut().for_each(|slot| slot.refused = false);
+        node.parks.lift_all();
         node.acceptance.forgets(node.slots.len());
     }
 
@@ -208,13 +208,14 @@ impl Check {
         }
         if let Some(node) = self.nodes.get_mut(node) {
             node.acceptance.answered(ms, slot, answer);
+            node.parks.answered(slot, answer);
         }
-        let Some(of) = self.slot(node, slot) else { return };
-        match answer {
-            Answer::Issued(_) | Answer::Later(_) => of.refused = false,
-            Answer::Refused => of.refused = true,
-            Answer::NotAccepted | Answer::Unauthorized if slot == CREDENTIAL => of.refused = true,
-            _ => {}
+    }
+
+    /// What the ledger says of a slot now.
+    pub(super) fn written(&mut self, node: usize, slot: Slot, record: Option<&SlotRecord>) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.parks.written(slot, record);
         }
     }
 
@@ -224,6 +225,7 @@ impl Check {
         self.grant_anew(node);
         if let Some(node) = self.nodes.get_mut(node) {
             node.acceptance.begins_anew();
+            node.parks.begins_anew();
             node.seconds.clear();
             node.paused_until = 0; // the end of a pause is a time of the node's clock
             node.begun = None;
@@ -234,6 +236,9 @@ impl Check {
     pub(super) fn pardon(&mut self, node: usize) {
         self.proves_itself_anew(node);
         self.grant_anew(node);
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.parks.lift_all();
+        }
     }
 
     fn grant_anew(&mut self, node: usize) {
@@ -242,27 +247,29 @@ impl Check {
         for slot in &mut node.slots {
             slot.sent.clear();
             slot.issued.clear();
-            slot.refused = false;
         }
     }
 
-    /// A change of its registry record lifts a park and grants a slot's budgets anew.
-    pub(super) fn record_changed(&mut self, node: usize, slot: Slot, changes: usize) {
-        if let Some(of) = self.slot(node, slot).filter(|of| of.changes != changes) {
-            *of = PerSlot { open: of.open, prepared: of.prepared, changes, ..PerSlot::default() };
+    /// A change of its registry record lifts a park. It grants no budget anew: a registry that changes to and fro would do so
+    /// time and again.
+    pub(super) fn freed(&mut self, node: usize, slot: Slot) {
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.parks.freed(slot);
         }
     }
 
     /// An operator wants everything renewed, what was refused included.
     pub(super) fn ordered(&mut self, node: usize) {
-        let slots = self.nodes.get_mut(node).map_or(&mut [][..], |node| &mut node.slots);
-        slots.iter_mut().for_each(|slot| slot.refused = false);
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.parks.ordered();
+        }
     }
 
     /// By another certificate of its own than before.
     pub(super) fn proves_itself_anew(&mut self, node: usize) {
         if let Some(node) = self.nodes.get_mut(node) {
             node.acceptance.begins_anew();
+            node.parks.proves_itself_anew();
         }
     }
 
@@ -362,7 +369,10 @@ impl Check {
         self.evidence(l, &mut faults);
         self.order(l, &mut faults);
         self.rates(l, &mut faults);
-        faults.extend(self.nodes.get(l.node).and_then(|node| node.acceptance.leaves(l.ms, l.slot)));
+        if let Some(node) = self.nodes.get_mut(l.node) {
+            faults.extend(node.acceptance.leaves(l.ms, l.slot));
+            faults.extend(node.parks.leaves(l.ms, l.slot, l.record));
+        }
         for fault in faults {
             self.violated(l.ms, l.node, l.slot, fault);
         }
@@ -392,7 +402,7 @@ impl Check {
         }
     }
 
-    /// One order, on disk before it is sent; what is parked is asked once a day.
+    /// One order, on disk before it is sent, and so many a day.
     fn order(&mut self, l: &Leaving<'_>, faults: &mut Vec<String>) {
         let per_day = self.per_day;
         let Some(of) = self.slot(l.node, l.slot) else { return };
@@ -405,11 +415,6 @@ impl Check {
         if !matches!(written, Some(Phase::InFlight(o)) if o.id == l.order && o.attempts == l.attempt) {
             faults.push(format!("order {} is sent before the ledger has it", l.order));
         }
-        // The node counts in whole seconds.
-        if of.refused && of.last_sent.is_some_and(|last| l.ms + SECOND <= last + DAY) {
-            faults.push("refused, and asked twice within a day".to_owned());
-        }
-        of.last_sent = Some(l.ms);
         let sent = within_a_day(&mut of.sent, l.ms);
         of.sent.push_back(l.ms);
         if sent >= per_day {

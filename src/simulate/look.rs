@@ -113,13 +113,7 @@ impl World {
         let is_left = !self.setup.attended
             && (self.nodes.get(node).and_then(|n| n.process.record(slot)).is_some_and(parked)
                 || self.check.is_paused(node, self.now));
-        let is_dead = self.ca.is_mostly_silent(self.setup.issuers);
-        signer
-            || is_left
-            || is_dead
-            || unreadable
-            || self.ca.cannot_issue(slot)
-            || self.nodes.get(node).is_none_or(|n| !n.up)
+        signer || is_left || unreadable || self.ca.cannot_issue(slot) || self.nodes.get(node).is_none_or(|n| !n.up)
     }
 
     /// Whether it is still this certificate that is in use, for an issuer that matters.

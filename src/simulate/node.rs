@@ -104,6 +104,10 @@ pub(super) enum Wish {
         attempt: u32,
         cause: Option<Cause>,
     },
+    /// The registry's word lifts what parks it.
+    Freed {
+        slot: Slot,
+    },
     /// The request has been given up.
     HangUp {
         slot: Slot,

@@ -8,7 +8,7 @@ use super::check::Heard;
 use super::node::{Here, News, Node, Wish};
 use super::setup::{CREDENTIAL, Setup, Slot};
 use crate::enrolment::{self, Met, met};
-use crate::registry::State;
+use crate::registry::{IssuerId, State};
 use crate::renewal::{
     Action, Core, CredentialSpec, EndpointId, EndpointSpec, Event, Failure, IssuerSpec, Kind, Limits, NodeId, Notice,
     OrderId, Reach, Record, RegistryView, Request, Scope, SignerLife, SlotId, SlotRecord, Step,
@@ -42,7 +42,16 @@ impl Names {
     }
 
     fn of(&self, issuer: &IssuerSpec) -> Slot {
-        self.slot(&SlotId::Signer(issuer.id.clone()))
+        self.of_issuer(&issuer.id)
+    }
+
+    fn of_issuer(&self, issuer: &IssuerId) -> Slot {
+        self.slot(&SlotId::Signer(issuer.clone()))
+    }
+
+    /// The credential's included.
+    fn len(&self) -> usize {
+        self.ids.len()
     }
 
     pub(super) fn slot(&self, id: &SlotId) -> Slot {
@@ -145,6 +154,7 @@ impl Ours {
         } else if let Some(view) = here.authority.view(generation, at)
             && self.core.handle(Event::Registry(view.clone()), at).is_ok()
         {
+            self.freed(&view);
             let before = self.heard.view.replace(view);
             if let (Some(before), Some(view)) = (before, &self.heard.view)
                 && view.issuers.iter().any(|issuer| joins(issuer, &before))
@@ -159,6 +169,18 @@ impl Ours {
                 }
             }
         }
+    }
+
+    /// Whose parks this generation lifts: who is back in it, or gone.
+    fn freed(&mut self, view: &RegistryView) {
+        let before = self.heard.view.as_ref();
+        let is_back = |i: &IssuerSpec| before.is_some_and(|before| joins(i, before));
+        let back = view.issuers.iter().filter(|i| i.state == State::Retired || is_back(i)).map(|i| self.names.of(i));
+        let named: BTreeSet<Slot> =
+            view.issuers.iter().map(|i| &i.id).chain(&view.quarantined).map(|id| self.names.of_issuer(id)).collect();
+        let gone = (CREDENTIAL + 1..self.names.len()).filter(|slot| !named.contains(slot));
+        let freed: Vec<Slot> = back.chain(gone).collect();
+        self.wishes.extend(freed.into_iter().map(|slot| Wish::Freed { slot }));
     }
 
     /// Carries out what the core wants, until it wants nothing more. Where the ledger cannot be written, nothing that relies

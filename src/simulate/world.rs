@@ -378,10 +378,10 @@ impl World {
     fn grant(&mut self, node: usize, wish: Wish) {
         let Some(turn) = self.nodes.get(node).map(|n| n.turn) else { return };
         let (ms, ours) = (self.now, self.policy == Policy::Ours);
-        if let (true, Wish::Call { slot, .. } | Wish::Step { slot, step: Step::Prepare, .. }) = (ours, &wish) {
-            let heard = self.nodes.get(node).and_then(|n| n.process.heard()).and_then(|h| h.view.as_ref());
-            let changes = heard.map_or(0, |view| self.authority.changes(slot.wrapping_sub(1), view.generation));
-            self.check.record_changed(node, *slot, changes);
+        if let Wish::Cancel { slot, .. } | Wish::Alarm { slot: Some(slot) } = &wish
+            && let Some(place) = self.nodes.get(node).filter(|place| ours && place.process.has_all_on_disk())
+        {
+            self.check.written(node, *slot, place.process.record(*slot));
         }
         match wish {
             Wish::ReadRegistry => self.agenda.enter(ms + LOOK, Event::Registry { node, turn }),
@@ -402,6 +402,7 @@ impl World {
                 }
             }
             Wish::Ramp { from } => self.check.ramp(from, node),
+            Wish::Freed { slot } => self.check.freed(node, slot),
             Wish::Install { slot, order, life } => {
                 let present = self.nodes.get(node).and_then(|n| n.lives.get(slot).copied().flatten());
                 let same = present == Some(life);

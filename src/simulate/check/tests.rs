@@ -1,6 +1,8 @@
 //! The checks themselves.
 
+use super::super::ca::serial;
 use super::*;
+use crate::renewal::{DayCount, Hold, Park};
 
 #[test]
 fn a_ramp_is_worth_a_tenth_at_first_and_about_half_in_all() {
@@ -26,19 +28,86 @@ fn leaving<'a>(ms: Ms, slot: Slot, heard: &'a Heard) -> Leaving<'a> {
     }
 }
 
+fn record(hold: Hold) -> SlotRecord {
+    SlotRecord {
+        slot: crate::renewal::SlotId::Credential(crate::renewal::EndpointId::new("main").unwrap()),
+        phase: Phase::Due,
+        hold,
+        forced: false,
+        failures: 0,
+        last_failure: None,
+        submissions: DayCount::default(),
+        issuances: DayCount::default(),
+        orders: 1,
+        first_seen: Timestamp::EPOCH,
+        mark: 0,
+        turned_away: 0,
+        in_service: false,
+    }
+}
+
+/// Whether this request is said to come too soon after the one before it.
+fn too_soon(check: &mut Check, leaving: &Leaving<'_>) -> bool {
+    check.violations.clear();
+    check.leaves(leaving);
+    check.violations.iter().any(|v| v.what.contains("asked twice"))
+}
+
+fn issued() -> Answer {
+    Answer::Issued(SignerLife { serial: serial(1), not_before: Timestamp::EPOCH, not_after: Timestamp::EPOCH })
+}
+
 #[test]
 fn what_the_ca_has_refused_may_be_asked_once_a_day_whatever_the_ledger_says() {
     let (mut check, heard) = (Check::new(&Setup::default(), 7), Heard::default());
-    let twice = |check: &Check| check.violations.iter().filter(|v| v.what.contains("asked twice")).count();
-    check.leaves(&leaving(1_000, 1, &heard));
-    check.answered(2_000, 0, 1, OrderId::from_number(1), &Answer::Refused);
-    check.leaves(&leaving(1_000 + DAY, 1, &heard));
-    assert_eq!(twice(&check), 0);
-    check.leaves(&leaving(DAY + DAY / 2, 1, &heard));
-    assert_eq!(twice(&check), 1);
-    check.answered(2 * DAY, 0, 1, OrderId::from_number(1), &Answer::Later(None));
-    check.leaves(&leaving(2 * DAY + 1, 1, &heard));
-    assert_eq!(twice(&check), 1);
+    let order = OrderId::from_number(1);
+    assert!(!too_soon(&mut check, &leaving(1_000, 1, &heard)));
+    check.answered(2_000, 0, 1, order, &Answer::Refused);
+    assert!(!too_soon(&mut check, &leaving(1_000 + DAY, 1, &heard)));
+    assert!(too_soon(&mut check, &leaving(DAY + DAY / 2, 1, &heard)));
+    // An order that is taken may be refused in the end.
+    check.answered(2 * DAY, 0, 1, order, &Answer::Later(None));
+    assert!(too_soon(&mut check, &leaving(2 * DAY + 1, 1, &heard)));
+    check.answered(2 * DAY + 2, 0, 1, order, &issued());
+    assert!(!too_soon(&mut check, &leaving(2 * DAY + 3, 1, &heard)));
+}
+
+#[test]
+fn what_the_ledger_calls_parked_is_asked_once_a_day_until_what_may_lifts_it() {
+    type Lifts = fn(&mut Check);
+    let lifts: [(&str, Lifts, [bool; 3]); 5] = [
+        ("nothing", |_| (), [false; 3]),
+        ("a certificate", |c| c.answered(5_000, 0, 1, OrderId::from_number(1), &issued()), [true, true, false]),
+        ("renew", |c| c.ordered(0), [true, true, false]),
+        ("unpark", |c| c.pardon(0), [true; 3]),
+        ("the registry", |c| c.freed(0, 1), [true; 3]),
+    ];
+    for (name, lift, lifted) in lifts {
+        for (why, lifted) in [Park::Refused, Park::Rejected, Park::Governor].into_iter().zip(lifted) {
+            let (mut check, heard) = (Check::new(&Setup::default(), 7), Heard::default());
+            check.leaves(&leaving(1_000, 1, &heard));
+            let parked = Hold::Parked { why, text: String::new(), since: Timestamp::EPOCH, canary: Timestamp::EPOCH };
+            check.written(0, 1, Some(&record(parked)));
+            lift(&mut check);
+            // The core no longer says that it is parked.
+            let free = record(Hold::None);
+            let again = Leaving { record: Some(&free), ..leaving(DAY / 2, 1, &heard) };
+            assert_eq!(too_soon(&mut check, &again), !lifted, "{why:?}, lifted by {name}");
+        }
+    }
+}
+
+#[test]
+fn a_registry_to_and_fro_grants_no_budget() {
+    let (mut check, heard) = (Check::new(&Setup::default(), 7), Heard::default());
+    let mut beyond = 0;
+    for n in 0..60 {
+        check.freed(0, 1);
+        check.violations.clear();
+        check.leaves(&leaving(n * 600_000, 1, &heard));
+        beyond += check.violations.iter().filter(|v| v.what.contains("requests within a day, and another")).count();
+    }
+    assert_eq!(beyond, 60 - 48);
 }
 
 #[test]
@@ -72,7 +141,7 @@ fn a_second_order_and_a_request_without_evidence_are_told_with_what_came_before(
         issuer: None,
         record: None,
         credential: Some(SignerLife {
-            serial: crate::simulate::ca::serial(1),
+            serial: serial(1),
             not_before: Timestamp::from_unix(-9),
             not_after: Timestamp::from_unix(-1),
         }),

@@ -5,6 +5,7 @@ use super::super::scenario::{Outcome, Runs, Scenario, Verdict, minutes, no_parts
 use super::super::setup::{Age, CaSetup, Customers, Deed, Field, Refusal, Says, Setup, Slot, days};
 use crate::registry::State;
 use crate::time::Timestamp;
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::time::Duration;
 
@@ -156,6 +157,12 @@ fn judge(runs: &Runs<'_>) -> Vec<Verdict> {
     let late = field.worst_failing(at(17, 30), at(18, 0));
     let (before, after) = (ours.asked(&RETIRED, 0, at(14, 1)), ours.asked(&RETIRED, at(14, 1), Ms::MAX));
     let rate = runs.setup.agent.rate.count as u64 * NODES as u64;
+    let of = |slot: &Slot| HEALTHY.contains(&slot.wrapping_sub(1));
+    let keys: BTreeSet<_> =
+        ours.measure.sent.iter().filter(|s| of(&s.slot)).map(|s| (s.node, s.slot, s.order)).collect();
+    let orders = keys.len();
+    let renewed = ours.measure.installed.iter().filter(|(.., slot)| of(slot)).count();
+    let open = ours.measure.open.iter().filter(|(_, slot)| of(slot)).count();
     vec![
         verdict(
             "outage",
@@ -192,8 +199,11 @@ fn judge(runs: &Runs<'_>) -> Vec<Verdict> {
         ),
         verdict(
             "A5",
-            ours.totals.orders <= (54 + 6) * NODES as u64,
-            format!("{} orders for {} signers", ours.totals.orders, 54 * NODES),
+            orders == renewed + open,
+            format!(
+                "{orders} keys for the other {}: one for each of {renewed} new signers, and {open} whose order is open",
+                HEALTHY.len()
+            ),
         ),
         verdict("A9", ours.totals.late == 0, format!("{} signers in use too late", ours.totals.late)),
     ]
@@ -242,7 +252,7 @@ fn judge_untold(runs: &Runs<'_>) -> Vec<Verdict> {
             let (done, most) = (part.first_asked(&HEALTHY).len(), part.most_a_day(&RETIRED));
             let is_wide = |slot: &Option<Slot>| slot.is_none_or(|s| !RETIRED.contains(&(s - 1)));
             let wide = part.measure.alarms.iter().filter(|(.., slot)| is_wide(slot)).count();
-            let renewed: std::collections::BTreeSet<_> = part
+            let renewed: BTreeSet<_> = part
                 .measure
                 .installed
                 .iter()
