@@ -90,6 +90,8 @@ pub struct Report {
     pub start: Timestamp,
     /// Its length in seconds.
     pub length_secs: u64,
+    /// The numbers of the field's policy here, in words.
+    pub field_policy: String,
     /// The policy of the field.
     pub field: Outcome,
     /// Ours.
@@ -160,6 +162,7 @@ impl Scenario {
             seed,
             start: setup.start,
             length_secs: setup.length / 1_000,
+            field_policy: setup.field.in_words(),
             field,
             ours,
             parts: parts.into_iter().map(|part| part.totals).collect(),

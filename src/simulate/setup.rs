@@ -1,8 +1,8 @@
 //! What a world is made of, and what happens to it.
 
 use super::agenda::{HOUR, MINUTE, Ms, SECOND};
-use crate::config::Rate;
 use crate::config::defaults::{DEFAULT_REGISTRY_MAX_CHANGE, DEFAULT_REGISTRY_SMALL_CHANGE};
+use crate::config::{HumanDuration, Rate};
 use crate::registry::{Guard, IssuerId, State};
 use crate::renewal::{EndpointId, IssuerSpec, Limits};
 use crate::time::Timestamp;
@@ -122,6 +122,32 @@ pub(super) struct Field {
     pub leaks: bool,
     /// Somebody has to renew the credential by hand.
     pub watches_credential: bool,
+}
+
+impl Field {
+    /// For people who compare it with ours.
+    pub(super) fn in_words(&self) -> String {
+        let time = |ms: Ms| HumanDuration(Duration::from_millis(ms));
+        let looks = match self.one_loop {
+            Some(every) => format!("looked at one after the other every {}", time(every)),
+            None => format!("asked for again {} after a failure", time(self.retry)),
+        };
+        let mut text = format!(
+            "renewed at {:.1} % of a certificate's life, {looks}, time-out {}",
+            self.fraction * 100.0,
+            time(self.timeout)
+        );
+        for (holds, what) in [
+            (self.starts_anew, "; a restart asks for everything anew"),
+            (self.leaks, "; a call that is over keeps its connection"),
+            (!self.watches_credential, "; its own client certificate, where it has one, is nobody's"),
+        ] {
+            if holds {
+                text.push_str(what);
+            }
+        }
+        text
+    }
 }
 
 /// The CA side.

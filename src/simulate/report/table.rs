@@ -9,6 +9,7 @@ pub fn table(scenario: &Scenario, report: &Report) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
     let _ = writeln!(out, "{}: {}", scenario.name, scenario.title);
+    let _ = writeln!(out, "  the field: {}", report.field_policy);
     let _ = writeln!(out, "  {:<32}{:>14}{:>14}", format!("seed {}", report.seed), "the field", "stillgood");
     for (name, field, ours) in figures(report) {
         let _ = writeln!(out, "  {name:<32}{field:>14}{ours:>14}");

@@ -18,6 +18,10 @@ pub(super) const EXPIRED_CLIENT_CREDENTIAL: Scenario = Scenario {
          calls go through the fleet and its certificate. Servers that were started meanwhile are left out.",
         "Which file is meant (E2) is said by what opens the connection (tests/agent_est.rs).",
         "The certificate's whole life (90 days) is not in the text. The model begins 45 days before its end.",
+        "The model's margin for it is a tenth of its life, nine days; in a configuration it is `renewal.margin` (default 1h). Nine days are \
+         therefore what E1 asks for here, and no figure of the incident.",
+        "All clocks of the model are right. The text's times are those of people; here the certificate ends for all servers at 16:21:00 \
+         and for the service behind them too.",
     ],
     setup,
     parts,
