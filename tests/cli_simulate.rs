@@ -99,7 +99,7 @@ fn ones_own_issuers_are_told_what_a_dead_ca_would_do() {
     own(dir.path());
     let config = dir.path().join("stillgood.toml");
     let config = config.to_str().unwrap();
-    let survived = simulate(&["--config", config, "--nodes", "10", "--ca-down", "10d"]);
+    let survived = simulate(&["--config", config, "--nodes", "10", "--life", "90d", "--ca-down", "10d"]);
     let shown = text(&survived.stdout);
     assert!(survived.status.success(), "{shown}{}", text(&survived.stderr));
     assert!(shown.contains("[enrolment.lab]: 10 signers") && shown.contains("requests in vain"), "{shown}");
@@ -114,4 +114,72 @@ fn ones_own_issuers_are_told_what_a_dead_ca_would_do() {
     assert_eq!(dead.status.code(), Some(1), "signers expire");
     let json: serde_json::Value = serde_json::from_slice(&dead.stdout).unwrap();
     assert!(json[0]["totals"]["expired"].as_u64().unwrap() > 0, "{json}");
+}
+
+/// The assumptions of a run of one's own issuers, and whether it says that all is well.
+fn assumed(dir: &Path, arguments: &[&str]) -> (serde_json::Value, bool) {
+    let config = dir.join("stillgood.toml");
+    let run =
+        simulate(&[&["--config", config.to_str().unwrap(), "--start", "1800000000", "--json"], arguments].concat());
+    let json: serde_json::Value =
+        serde_json::from_slice(&run.stdout).unwrap_or_else(|_| panic!("{}", text(&run.stderr)));
+    (json[0].clone(), run.status.success())
+}
+
+#[test]
+fn what_nobody_has_said_is_told_before_the_figures() {
+    let dir = tempfile::tempdir().unwrap();
+    own(dir.path());
+    let (json, fine) = assumed(dir.path(), &[]);
+    let all = json["assumptions"].to_string();
+    assert!(fine && all.contains("valid for 30d, as validity in [enrolment.lab] says"), "{all}");
+    assert!(!all.contains("client certificate") && !all.contains("approval"), "{all}");
+    let (json, _) = assumed(dir.path(), &["--life", "40d"]);
+    assert!(json["assumptions"].to_string().contains("40d, as --life says"), "{json}");
+    let config = dir.path().join("stillgood.toml");
+    let run = simulate(&["--config", config.to_str().unwrap()]);
+    let shown = text(&run.stdout);
+    let told = shown.find("assumed: signers are valid for 30d").unwrap_or_else(|| panic!("{shown}"));
+    assert!(told < shown.find("requests").unwrap(), "{shown}");
+    // Of a service that does not say it, nobody knows.
+    fs::write(
+        &config,
+        "[registry]\nsource = \"issuers.json\"\n[enrolment.lab]\nprotocol = \"command\"\ncommand = [\"/bin/true\"]\n",
+    )
+    .unwrap();
+    let (json, _) = assumed(dir.path(), &[]);
+    assert!(json["assumptions"][0].as_str().unwrap().contains("90d: the CA decides, and nobody has said so"), "{json}");
+}
+
+#[test]
+fn signers_that_need_an_approval_get_it_and_that_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    own(dir.path());
+    let file = dir.path().join("issuers.json");
+    let registry = fs::read_to_string(&file).unwrap();
+    fs::write(&file, registry.replace("\"state\":", "\"approval\": \"required\", \"state\":")).unwrap();
+    let (json, fine) = assumed(dir.path(), &["--nodes", "5"]);
+    let all = json["assumptions"].to_string();
+    assert!(all.contains("1 of 1 issuers have approval") && all.contains("approves every 1d"), "{all}");
+    assert!(fine && json["totals"]["renewed"].as_u64().unwrap() >= 5, "{json}");
+    assert_eq!(json["totals"]["expired"], 0);
+}
+
+#[test]
+fn a_life_that_a_new_signer_would_be_refused_for_is_named_with_its_issuer() {
+    let dir = tempfile::tempdir().unwrap();
+    own(dir.path());
+    let file = dir.path().join("issuers.json");
+    let registry = fs::read_to_string(&file).unwrap();
+    let with = r#""response": { "validity": "6d", "refresh": "3d" }, "state":"#;
+    fs::write(&file, registry.replace("\"state\":", with)).unwrap();
+    let config = dir.path().join("stillgood.toml");
+    let run = simulate(&["--config", config.to_str().unwrap(), "--life", "9d"]);
+    let told = text(&run.stderr);
+    assert!(!run.status.success(), "{told}");
+    for what in ["[enrolment.lab]", "issuer ca-1", "validity 6d", "refresh 3d", "--life"] {
+        assert!(told.contains(what), "{what}: {told}");
+    }
+    let (_, fine) = assumed(dir.path(), &["--life", "20d"]);
+    assert!(fine);
 }

@@ -34,6 +34,6 @@ mod worlds;
 
 pub use check::Violation;
 pub use measure::{Sample, Totals};
-pub use own::{Down, Own, OwnReport};
+pub use own::{Down, LifeIs, Own, OwnIssuer, OwnReport};
 pub use scenario::{Outcome, Report, Scenario, Verdict};
 pub use worlds::{Drawn, draw};

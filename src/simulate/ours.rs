@@ -67,6 +67,8 @@ pub(super) struct Ours {
     endpoint: EndpointSpec,
     names: Rc<Names>,
     refresh: Ms,
+    /// Of the responses of each issuer, where it is said.
+    refreshes: Vec<Duration>,
     phase: Ms,
     /// The last regular look at the registry that the core was told of.
     synced: Option<Ms>,
@@ -91,8 +93,10 @@ pub(super) struct Ours {
 impl Ours {
     pub(super) fn new(setup: &Setup, names: &Rc<Names>, node: usize) -> Self {
         let agent = &setup.agent;
-        let credential =
-            setup.credential.map(|(life, _)| CredentialSpec { profile: Some("agent".to_owned()), margin: life / 10 });
+        let credential = setup.credential.map(|(life, _)| CredentialSpec {
+            profile: Some("agent".to_owned()),
+            margin: setup.credential_margin(life),
+        });
         let id = NodeId::named(&format!("node-{}", node + 1));
         Ours {
             core: Core::new(agent.limits.clone(), id),
@@ -107,6 +111,7 @@ impl Ours {
             },
             names: Rc::clone(names),
             refresh: agent.refresh.max(SECOND),
+            refreshes: setup.refreshes.clone(),
             // Nodes do not look at one moment.
             phase: (node as Ms * 7 * SECOND) % agent.refresh.max(SECOND),
             synced: None,
@@ -333,7 +338,10 @@ impl Ours {
         }
         let reserve = match (slot, &self.endpoint.credential) {
             (CREDENTIAL, own) => own.as_ref().map_or(Duration::ZERO, |own| own.margin),
-            _ => here.authority.issuers().get(slot - 1).map_or(Duration::ZERO, super::setup::reserve),
+            _ => {
+                let refresh = self.refreshes.get(slot - 1).copied();
+                here.authority.issuers().get(slot - 1).map_or(Duration::ZERO, |i| super::setup::reserve(i, refresh))
+            }
         };
         if life.not_after.since(at) <= reserve { Err("it has too little to live") } else { Ok(life) }
     }

@@ -30,6 +30,8 @@ pub(super) struct Setup {
     pub issuers: usize,
     /// The issuers themselves, where they are a user's own.
     pub own: Option<Vec<IssuerSpec>>,
+    /// How old responses of each issuer become before they are signed again; of those not named, a quarter of their validity.
+    pub refreshes: Vec<Duration>,
     /// Issuers that come later: they have no signer, and nobody knows them at the start.
     pub absent: Range<usize>,
     /// How long a signer's certificate is valid.
@@ -41,6 +43,8 @@ pub(super) struct Setup {
     pub age: Age,
     /// Our client certificate: how long it is valid, and how much of that is left at the start.
     pub credential: Option<(Duration, Duration)>,
+    /// What must be left of it when the next one takes over; none: a tenth of its life.
+    pub credential_margin: Option<Duration>,
     /// The customers' calls go by it as well.
     pub customers_need_credential: bool,
     pub agent: Agent,
@@ -65,6 +69,11 @@ pub(super) struct Setup {
 }
 
 impl Setup {
+    /// What must be left of our client certificate, where that is valid for so long, when the next one takes over.
+    pub(super) fn credential_margin(&self, life: Duration) -> Duration {
+        self.credential_margin.unwrap_or(life / 10)
+    }
+
     /// The issuers, all at one CA service.
     pub(super) fn specs(&self) -> Result<Vec<IssuerSpec>, String> {
         if let Some(own) = &self.own {
@@ -309,9 +318,10 @@ pub(super) enum CaState {
     Decides(Option<u64>),
 }
 
-/// What must be left of a signer when it is taken into use: the share of `refresh` in `validity` is that of the defaults.
-pub(super) fn reserve(issuer: &IssuerSpec) -> Duration {
-    issuer.validity.saturating_add(issuer.validity / 4).saturating_add(issuer.margin)
+/// What must be left of a signer when it is taken into use, as the real driver reckons it.
+pub(super) fn reserve(issuer: &IssuerSpec, refresh: Option<Duration>) -> Duration {
+    let refresh = refresh.unwrap_or(issuer.validity / 4); // the share of the defaults
+    issuer.validity.saturating_add(refresh).saturating_add(issuer.margin)
 }
 
 impl Default for Agent {
@@ -372,12 +382,14 @@ impl Default for Setup {
             nodes: 1,
             issuers: 10,
             own: None,
+            refreshes: Vec::new(),
             absent: 0..0,
             life: days(45),
             validity: days(4),
             margin: days(1),
             age: Age::Even(days(25)),
             credential: None,
+            credential_margin: None,
             customers_need_credential: false,
             agent: Agent::default(),
             field: Field::default(),

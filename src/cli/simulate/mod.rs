@@ -58,7 +58,7 @@ pub(super) struct Args {
     /// Another registry than the one the configuration names
     #[arg(long, value_name = "FILE", requires = "config")]
     registry: Option<PathBuf>,
-    /// How long your CA's signers are valid [default: 90d]
+    /// How long your CA's signers are valid [default: validity of a local service, else 90d, which is told]
     #[arg(long, value_name = "TIME", requires = "config")]
     life: Option<HumanDuration>,
     /// The CA takes no connection for so long, as in 10d

@@ -3,11 +3,12 @@
 use super::super::{print, print_error};
 use super::Args;
 use crate::agent::{Reading, Settings, view_of};
-use crate::config::{Config, RegistrySource};
+use crate::config::{Config, Protocol, RegistrySource};
 use crate::registry::{Document, MAX_LEN, RecordRules, State, read_bounded};
 use crate::signer::files::MAX_CERTIFICATE_FILE_LEN;
-use crate::simulate::{Own, OwnReport};
+use crate::simulate::{LifeIs, Own, OwnIssuer, OwnReport};
 use crate::time::{Clock, SystemClock, Timestamp};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -51,14 +52,28 @@ fn reports(args: &Args, file: &Path) -> Result<Vec<OwnReport>, String> {
     for quarantined in &generation.quarantined {
         print_error(&format!("warning: {} is left out: its record cannot be used\n", quarantined.name()));
     }
+    let refreshes: BTreeMap<_, _> = generation.issuers.iter().map(|i| (i.id.clone(), i.response.refresh)).collect();
     let view = view_of(&Reading { generation: Arc::new(generation), synced_at: now }, &config.renewal);
     let mut reports = Vec::new();
     for service in &settings.services {
         let of = |i: &&crate::renewal::IssuerSpec| i.endpoint == service.spec.id && i.state == State::Active;
-        let issuers: Vec<_> = view.issuers.iter().filter(of).cloned().collect();
+        let own = |spec: &crate::renewal::IssuerSpec| OwnIssuer {
+            spec: spec.clone(),
+            refresh: refreshes.get(&spec.id).copied().unwrap_or(spec.validity / 4),
+        };
+        let issuers: Vec<_> = view.issuers.iter().filter(of).map(own).collect();
         if issuers.is_empty() {
             continue;
         }
+        let configured = match config.enrolment.get(service.spec.id.as_str()).map(|e| &e.protocol) {
+            Some(Protocol::Local { validity, .. }) => Some(*validity),
+            _ => None,
+        };
+        let (life, life_is) = match (args.life, configured) {
+            (Some(life), _) => (life.0, LifeIs::Said),
+            (None, Some(life)) => (life, LifeIs::Configured),
+            (None, None) => (DEFAULT_LIFE, LifeIs::Assumed),
+        };
         let own = Own {
             start: now,
             nodes: args.nodes.map_or(1, |n| usize::try_from(n).unwrap_or(1)),
@@ -67,7 +82,8 @@ fn reports(args: &Args, file: &Path) -> Result<Vec<OwnReport>, String> {
             timeout: service.timeout,
             limits: settings.limits.clone(),
             refresh: config.registry.refresh,
-            life: args.life.map_or(DEFAULT_LIFE, |d| d.0),
+            life,
+            life_is,
             ca_down: args.ca_down.map(|d| d.0),
         };
         reports.push(own.run(args.seed)?);
@@ -95,6 +111,9 @@ fn table(report: &OwnReport, seed: u64) -> String {
         report.signers,
         report.start.unix()
     );
+    for assumption in &report.assumptions {
+        let _ = writeln!(out, "  assumed: {assumption}");
+    }
     let _ = writeln!(
         out,
         "  requests {}, new signers {}, at most {} requests a minute",
