@@ -111,10 +111,10 @@ fn phase(slot: &Slot, now: Timestamp) -> String {
             format!("order {} has been sent {} times without a final answer; the same is asked again", o.id, o.attempts)
         }
         Phase::InFlight(o) => format!("order {} is on the wire, for the {}. time", o.id, o.attempts),
-        Phase::Waiting(o, until) if *until > now => {
-            format!("the CA has accepted order {} and decides later; asked again at {until}", o.id)
-        }
-        Phase::Waiting(o, _) => format!("the CA has accepted order {}; it is to be asked again", o.id),
+        Phase::Waiting(o, _) => match slot.held_until().filter(|until| *until > now) {
+            Some(until) => format!("the CA has accepted order {} and decides later; asked again at {until}", o.id),
+            None => format!("the CA has accepted order {}; it is to be asked again", o.id),
+        },
         Phase::Issued(o) => format!("a certificate for order {} has come and is being checked", o.id),
         Phase::Verified(o, life) => format!("certificate {} of order {} passed every check", life.serial, o.id),
         Phase::Staged { life, approved: false, .. } => {

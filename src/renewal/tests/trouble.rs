@@ -210,7 +210,9 @@ fn a_parked_order_that_is_taken_and_then_issued_is_used() {
     s.says.insert(signer(0), Says::Later(60));
     s.run(DAY + 7_200);
     assert_eq!((s.view(&signer(0)).phase, s.asked(&signer(0))), ("waiting", 2));
-    assert!(matches!(s.view(&signer(0)).hold, Hold::Parked { .. }));
+    let Hold::Parked { canary, .. } = s.view(&signer(0)).hold else { panic!("{:?}", s.view(&signer(0)).hold) };
+    let said = s.explain(&signer(0));
+    assert!(said.contains(&format!("decides later; asked again at {canary}")), "{said}");
     s.says.clear();
     s.run(DAY + 7_200);
     let view = s.view(&signer(0));
