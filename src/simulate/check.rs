@@ -207,7 +207,7 @@ impl Check {
             _ => self.note(ms, node, slot, "the request fails", Some(order)),
         }
         if let Some(node) = self.nodes.get_mut(node) {
-            node.acceptance.answered(ms, slot, answer);
+            node.acceptance.answered(ms, slot, node.parks.is_parked(slot), answer);
             node.parks.answered(slot, answer);
         }
     }

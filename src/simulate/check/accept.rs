@@ -17,7 +17,7 @@ pub(super) struct Acceptance {
 }
 
 impl Acceptance {
-    pub(super) fn answered(&mut self, ms: Ms, slot: Slot, answer: &Answer) {
+    pub(super) fn answered(&mut self, ms: Ms, slot: Slot, parked: bool, answer: &Answer) {
         match answer {
             Answer::NotAccepted | Answer::Unauthorized => {
                 if self.strangers.insert(slot) {
@@ -28,7 +28,10 @@ impl Acceptance {
                 }
             }
             Answer::Issued(_) | Answer::Later(_) | Answer::Refused | Answer::Error => {
-                self.strangers.remove(&slot);
+                // That the order of a parked slot is taken lifts nothing: what is said to it in the end is said again.
+                if !(parked && matches!(answer, Answer::Later(_))) {
+                    self.strangers.remove(&slot);
+                }
                 self.fresh.clear();
                 self.sure = None;
             }

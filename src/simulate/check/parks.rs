@@ -48,6 +48,10 @@ impl Parks {
         }
     }
 
+    pub(super) fn is_parked(&self, slot: Slot) -> bool {
+        self.slots.get(slot).is_some_and(|of| of.why.is_some())
+    }
+
     pub(super) fn answered(&mut self, slot: Slot, answer: &Answer) {
         let Some(of) = self.slots.get_mut(slot) else { return };
         match answer {
