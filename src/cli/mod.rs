@@ -2,7 +2,7 @@
 //!
 //! Exit codes are a contract, documented in `--help` and docs/VERBS.md: 0 fine; 1 looked at and not fine, or `serve`, `demo` or
 //! `inspect` could not do its work; 2 the command line cannot be understood; 3 to 7 of the verbs that ask a running service
-//! ([`operate`]). `probe` speaks the convention of monitoring plug-ins instead: 0 OK, 1 WARNING, 2 CRITICAL,
+//! (`operate`). `probe` speaks the convention of monitoring plug-ins instead: 0 OK, 1 WARNING, 2 CRITICAL,
 //! 3 UNKNOWN, and 3 for a command line it cannot understand.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "verbs talk to people")]
 
