@@ -5,13 +5,13 @@
 
 use super::conditions::Conditions;
 use super::http::{Ask, Body, Decision, Scratch};
-use super::reply::Persistence;
+use super::reply::{Persistence, Reply};
 use super::sample::Sample;
 use super::service::Service;
 use super::stats::{MethodKind, Outcome};
 use crate::ocsp::Request;
 use crate::store::Hint;
-use crate::time::Timestamp;
+use crate::time::{HttpDate, Timestamp};
 use std::mem::MaybeUninit;
 
 /// Octets that a worker reads at once, and the most that a request may have on this path.
@@ -72,8 +72,7 @@ enum Parsed<'a> {
 struct Plain<'a> {
     ask: Ask<'a>,
     len: usize,
-    http_1_0: bool,
-    persistent: bool,
+    manner: Manner,
 }
 
 /// A plain request that is alone in its input and has been read, to be answered in the next turn.
@@ -82,9 +81,32 @@ pub(super) struct Begun {
     /// Its octets, and behind them its DER.
     octets: Vec<u8>,
     len: usize,
+    manner: Manner,
+}
+
+/// How a request wants its answer.
+#[derive(Clone, Copy, Debug)]
+struct Manner {
     method: MethodKind,
     http_1_0: bool,
     persistent: bool,
+}
+
+impl Manner {
+    /// Counts a reply and appends it to `out`; `last`: this connection brings no other. Gives what is said about the connection.
+    fn answer(
+        self,
+        reply: &Reply,
+        last: bool,
+        service: &Service,
+        (scratch, date): (&Scratch, &HttpDate),
+        out: &mut Vec<u8>,
+    ) -> Persistence {
+        service.shard.request(self.method, Outcome::of(reply));
+        let persistence = Persistence::of(self.persistent && !last, self.http_1_0);
+        reply.write(&scratch.signed, self.method == MethodKind::Head, self.http_1_0, persistence, date, out);
+        persistence
+    }
 }
 
 impl Begun {
@@ -110,7 +132,7 @@ pub(super) fn begin(
     if service.core.log_every != 0 {
         return Err(octets);
     }
-    let Parsed::Plain(Plain { ask, len, http_1_0, persistent }) = parse(input, service) else { return Err(octets) };
+    let Parsed::Plain(Plain { ask, len, manner }) = parse(input, service) else { return Err(octets) };
     if len != input.len() || !ask.conditions.is_empty() {
         return Err(octets);
     }
@@ -119,23 +141,20 @@ pub(super) fn begin(
     hints.extend(Hint::of(&request));
     octets.extend_from_slice(input);
     octets.extend_from_slice(der);
-    Ok(Begun { octets, len, method: ask.method, http_1_0, persistent })
+    Ok(Begun { octets, len, manner })
 }
 
 /// Answers a request that was begun, appending to `out`, which is empty.
 pub(super) fn finish(service: &Service, begun: &Begun, turn: Turn, scratch: &mut Scratch, out: &mut Vec<u8>) -> Next {
     let date = scratch.date.at(turn.now);
     let none = Conditions::default();
+    let manner = begun.manner;
     let decision =
-        service.core.decide_der(begun.der(), begun.method, &none, turn.now, &mut scratch.signed, &service.shard);
+        service.core.decide_der(begun.der(), manner.method, &none, turn.now, &mut scratch.signed, &service.shard);
     let Decision::Reply(reply) = decision else { return Next::HandOver };
-    service.shard.request(begun.method, Outcome::of(&reply));
-    let ours = turn.draining || turn.requests_left <= 1;
-    let persistence = Persistence::of(begun.persistent && !ours, begun.http_1_0);
-    let head_only = begun.method == MethodKind::Head;
-    reply.write(&scratch.signed, head_only, begun.http_1_0, persistence, &date, out);
-    match persistence {
-        Persistence::Close => Next::Close { linger: begun.persistent },
+    let last = turn.draining || turn.requests_left <= 1;
+    match manner.answer(&reply, last, service, (scratch, &date), out) {
+        Persistence::Close => Next::Close { linger: manner.persistent },
         Persistence::KeepAlive | Persistence::Implied => Next::Read(Missing::Everything),
     }
 }
@@ -174,18 +193,14 @@ pub(super) fn advance(
             progress.next = Next::HandOver;
             return progress;
         };
-        service.shard.request(plain.ask.method, Outcome::of(&reply));
         if let Some(sample) = Sample::of(service.core.log_every, &service.shard, &plain.ask, scratch) {
             sample.log(Outcome::of(&reply));
         }
         progress.answered += 1;
         progress.consumed += plain.len;
-        let ours = turn.draining || progress.answered >= turn.requests_left;
-        let persistence = Persistence::of(plain.persistent && !ours, plain.http_1_0);
-        let head_only = plain.ask.method == MethodKind::Head;
-        reply.write(&scratch.signed, head_only, plain.http_1_0, persistence, &date, out);
-        if persistence == Persistence::Close {
-            progress.next = Next::Close { linger: plain.persistent || progress.consumed < input.len() };
+        let last = turn.draining || progress.answered >= turn.requests_left;
+        if plain.manner.answer(&reply, last, service, (scratch, &date), out) == Persistence::Close {
+            progress.next = Next::Close { linger: plain.manner.persistent || progress.consumed < input.len() };
             return progress;
         }
     }
@@ -249,8 +264,7 @@ fn parse<'a>(input: &'a [u8], service: &Service) -> Parsed<'a> {
             conditions,
         },
         len,
-        http_1_0,
-        persistent: keep_alive && !close,
+        manner: Manner { method, http_1_0, persistent: keep_alive && !close },
     })
 }
 
