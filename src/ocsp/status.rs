@@ -87,6 +87,13 @@ pub enum CertStatus {
     Unknown,
 }
 
+impl CertStatus {
+    /// Whether it is revoked, or on hold.
+    pub const fn is_revoked(&self) -> bool {
+        matches!(self, CertStatus::Revoked { .. })
+    }
+}
+
 /// OCSPResponseStatus other than `successful` (RFC 6960 §4.2.1). Value 4 is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]

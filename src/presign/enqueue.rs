@@ -4,7 +4,7 @@ use super::engine::{CHANGES_PER_SEGMENT, Shared, slice_key};
 use super::issuer::Issuer;
 use super::table::{Difference, Table};
 use super::urgent::Urgency;
-use crate::ocsp::{CertStatus, HashAlgorithm, Serial};
+use crate::ocsp::{HashAlgorithm, Serial};
 use crate::store::{Keys, Part};
 use crate::time::Timestamp;
 use std::sync::Arc;
@@ -51,9 +51,8 @@ impl Shared {
             let n = per_slice.get(index).copied().unwrap_or(0);
             n * RESIGN_SHARE > table.slice(index).map_or(0, Keys::len)
         };
-        let is_revoked = |status: &CertStatus| matches!(status, CertStatus::Revoked { .. });
         let (mut revoked, mut others): (Vec<_>, Vec<_>) =
-            changed.into_iter().partition(|(_, status)| is_revoked(status));
+            changed.into_iter().partition(|(_, status)| status.is_revoked());
         self.watch_revocations(issuer, algorithm, &revoked);
         // A few go out at once even so; of very many, each is signed once and not twice.
         for some in [&mut revoked, &mut others] {

@@ -75,12 +75,12 @@ impl Lag {
             return;
         }
         let (now, view, live) = (monotonic(), issuer.view(), issuer.slot().live());
-        let is_revoked = |status: CertStatus| matches!(status, CertStatus::Revoked { .. });
         state.serials.retain(|serial, since| {
             // It may have been taken back before it was served.
-            let is_wanted = view.table.as_ref().is_some_and(|table| table.status(serial).is_some_and(is_revoked));
+            let is_wanted =
+                view.table.as_ref().is_some_and(|table| table.status(serial).is_some_and(|s| s.is_revoked()));
             let waves = HashAlgorithm::ALL.into_iter().filter_map(|algorithm| live.wave(algorithm));
-            let is_served = waves.filter_map(|wave| wave.status(serial)).all(is_revoked);
+            let is_served = waves.filter_map(|wave| wave.status(serial)).all(|s| s.is_revoked());
             if is_wanted && is_served {
                 self.add(now.saturating_duration_since(*since));
             }
@@ -101,7 +101,7 @@ impl Shared {
         let Some(since) = state.since else { return };
         let live = issuer.slot().live();
         let Some(wave) = live.wave(algorithm) else { return };
-        let is_good = |serial: &Serial| wave.status(serial).is_some_and(|s| !matches!(s, CertStatus::Revoked { .. }));
+        let is_good = |serial: &Serial| wave.status(serial).is_some_and(|s| !s.is_revoked());
         for (serial, _) in revoked.iter().filter(|(serial, _)| is_good(serial)) {
             if state.serials.len() >= WATCHED {
                 return;

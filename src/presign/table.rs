@@ -189,14 +189,13 @@ impl Table {
 
     /// How many of the serials that are revoked here are not revoked in a newer table.
     pub fn unrevoked_in(&self, newer: &Table) -> usize {
-        let is_revoked = |status: CertStatus| matches!(status, CertStatus::Revoked { .. });
         let stays = |serial: &Serial| {
             let h = hash(serial);
             let keys = newer.slices.get(Part::slice_of(h, newer.bits));
-            keys.and_then(|keys| keys.find(serial, h)).is_some_and(|hit| is_revoked(hit.status))
+            keys.and_then(|keys| keys.find(serial, h)).is_some_and(|hit| hit.status.is_revoked())
         };
         let with = self.slices.iter().filter(|keys| keys.revoked() > 0).flat_map(Keys::iter);
-        with.filter(|(serial, status)| is_revoked(*status) && !stays(serial)).count()
+        with.filter(|(serial, status)| status.is_revoked() && !stays(serial)).count()
     }
 
     /// Whether the sources list what was issued.
@@ -267,17 +266,17 @@ impl Table {
 
     /// Serials that a wave answers with something else than revoked, though they are revoked here or nothing may be said of them.
     pub fn wrongly_good(&self, wave: &Wave) -> Vec<Serial> {
-        let revoked = |(serial, status)| matches!(status, CertStatus::Revoked { .. }).then_some(serial);
+        let revoked = |(serial, status): (Serial, CertStatus)| status.is_revoked().then_some(serial);
         let changed = self.difference(wave).changed.into_iter().filter_map(revoked);
         changed.chain(self.withheld.iter().copied()).filter(|serial| self.is_wrongly_good(wave, serial)).collect()
     }
 
     /// Whether a wave answers so for a serial.
     pub fn is_wrongly_good(&self, wave: &Wave, serial: &Serial) -> bool {
-        let is_served = wave.status(serial).is_some_and(|served| !matches!(served, CertStatus::Revoked { .. }));
+        let is_served = wave.status(serial).is_some_and(|served| !served.is_revoked());
         is_served
             && match self.status(serial) {
-                Some(status) => matches!(status, CertStatus::Revoked { .. }),
+                Some(status) => status.is_revoked(),
                 None => self.withheld.binary_search(serial).is_ok(),
             }
     }

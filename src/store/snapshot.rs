@@ -244,9 +244,7 @@ impl Live {
     /// Whether this must not be said of a serial although it lies ready. Without any that is held back it costs one comparison.
     #[inline]
     fn holds_back(&self, serial: &Serial, status: CertStatus) -> bool {
-        !self.held_back.is_empty()
-            && !matches!(status, CertStatus::Revoked { .. })
-            && self.held_back.binary_search(serial).is_ok()
+        !self.held_back.is_empty() && !status.is_revoked() && self.held_back.binary_search(serial).is_ok()
     }
 
     fn ready(&self, id: &CertId<'_>, h: u64, now: Timestamp, out: &mut Vec<u8>) -> Lookup {
