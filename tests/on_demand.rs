@@ -3,16 +3,16 @@
 mod common;
 
 use common::site::basic;
-use common::{DAY, Lab, eventually, long_serial, request, revoked, serial};
+use common::{DAY, Lab, Watched, eventually, long_serial, request, revoked, serial};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
-use stillgood::ocsp::{CertStatus, ErrorStatus, HashAlgorithm, Profile, SignatureAlgorithm, Unissued};
+use stillgood::ocsp::{CertStatus, ErrorStatus, HashAlgorithm, Profile, Unissued};
 use stillgood::presign::{
     ActiveSigner, Demand, DemandSettings, Issuer, IssuerSettings, Outcome, PresignSettings, Presigner, SignedAnswer,
     Table, Unlisted, View,
 };
-use stillgood::signer::{KeyKind, SignError, Signer};
+use stillgood::signer::{KeyKind, SignError};
 use stillgood::store::{Routes, Store};
 use stillgood::time::{Clock, ManualClock, SystemClock, Timestamp};
 use stillgood::x509::issue::CertificateSpec;
@@ -23,7 +23,6 @@ const LATER: Outcome = Outcome::Refused(ErrorStatus::TryLater);
 
 /// Signs while it is open; fails or waits while it is not.
 struct Gate {
-    key: Arc<dyn Signer>,
     state: Mutex<State>,
     turn: Condvar,
     waiting: AtomicUsize,
@@ -43,18 +42,8 @@ impl Gate {
         *self.state.lock().unwrap() = state;
         self.turn.notify_all();
     }
-}
 
-impl Signer for Gate {
-    fn algorithm(&self) -> SignatureAlgorithm {
-        self.key.algorithm()
-    }
-
-    fn public_key_bits(&self) -> &[u8] {
-        self.key.public_key_bits()
-    }
-
-    fn sign_raw(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), SignError> {
+    fn pass(&self) -> Result<(), SignError> {
         let mut state = self.state.lock().unwrap();
         self.waiting.fetch_add(1, Ordering::SeqCst);
         while *state == State::Shut {
@@ -64,10 +53,7 @@ impl Signer for Gate {
         let now = *state;
         drop(state);
         assert!(now != State::Broken, "a signer that panics");
-        if now == State::Failing {
-            return Err(SignError("no key".into()));
-        }
-        self.key.sign_raw(message, out)
+        if now == State::Failing { Err(SignError("no key".into())) } else { Ok(()) }
     }
 }
 
@@ -85,12 +71,7 @@ fn bench_of(lab: Lab, settings: IssuerSettings, demand: DemandSettings) -> Bench
     let clock = Arc::new(ManualClock::at(SystemClock.now()));
     let store = Arc::new(Store::default());
     let demand = Demand::start(demand, store.clone(), clock.clone());
-    let gate = Gate {
-        key: lab.signer_key.clone(),
-        state: Mutex::new(State::Open),
-        turn: Condvar::new(),
-        waiting: AtomicUsize::new(0),
-    };
+    let gate = Gate { state: Mutex::new(State::Open), turn: Condvar::new(), waiting: AtomicUsize::new(0) };
     let issuer = lab.issuer("ca", settings);
     let bench = Bench { lab, clock, store, issuer, gate: Arc::new(gate), demand };
     bench.route(&bench.issuer);
@@ -115,7 +96,10 @@ impl Bench {
     }
 
     fn sign_with(&self, gate: Option<&Arc<Gate>>) {
-        let signer = gate.map(|gate| Arc::new(ActiveSigner::new(gate.clone(), self.lab.signer.clone(), &self.lab.ca)));
+        let signer = gate.cloned().map(|gate| {
+            let key = Watched { key: self.lab.signer_key.clone(), before: move || gate.pass() };
+            Arc::new(ActiveSigner::new(Arc::new(key), self.lab.signer.clone(), &self.lab.ca))
+        });
         self.issuer.update(|view| View { signer: signer.clone(), ..view.clone() });
     }
 

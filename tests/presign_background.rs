@@ -4,43 +4,19 @@
 
 mod common;
 
-use common::{Lab, eventually, long_serial, request, revoked, table};
+use common::{Lab, Watched, eventually, long_serial, request, revoked, table};
 use std::fs::DirEntry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
-use stillgood::ocsp::{CertStatus, HashAlgorithm, Request, SignatureAlgorithm};
+use stillgood::ocsp::{CertStatus, HashAlgorithm, Request};
 use stillgood::presign::{IssuerSettings, PresignSettings, Presigner, Table, Unlisted};
-use stillgood::signer::{SignError, Signer};
 use stillgood::store::{Lookup, Routes, Store};
 use stillgood::time::{Clock, SystemClock};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const NICE: i32 = 5;
-
-/// A key that can be made to take its time, as an RSA key on a busy machine, on threads that sign slices.
-struct Slow {
-    key: Arc<dyn Signer>,
-    is_slow: AtomicBool,
-}
-
-impl Signer for Slow {
-    fn algorithm(&self) -> SignatureAlgorithm {
-        self.key.algorithm()
-    }
-
-    fn public_key_bits(&self) -> &[u8] {
-        self.key.public_key_bits()
-    }
-
-    fn sign_raw(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), SignError> {
-        while self.is_slow.load(Ordering::SeqCst) && thread::current().name() == Some("presign-slice") {
-            thread::sleep(Duration::from_millis(2));
-        }
-        self.key.sign_raw(message, out)
-    }
-}
 
 /// The nice value of this process's thread of this name.
 fn nice(name: &str) -> Option<i32> {
@@ -56,8 +32,16 @@ fn nice(name: &str) -> Option<i32> {
 #[test]
 fn what_is_urgent_is_signed_while_a_thread_that_gives_way_signs_a_slice() {
     let mut lab = Lab::new("U");
-    let key = Arc::new(Slow { key: lab.signer_key.clone(), is_slow: AtomicBool::new(false) });
-    lab.signer_key = key.clone();
+    // A key that takes its time on threads that sign slices, as RSA does on a busy machine.
+    let is_slow = Arc::new(AtomicBool::new(false));
+    let slow = is_slow.clone();
+    let before = move || {
+        while slow.load(Ordering::SeqCst) && thread::current().name() == Some("presign-slice") {
+            thread::sleep(Duration::from_millis(2));
+        }
+        Ok(())
+    };
+    lab.signer_key = Arc::new(Watched { key: lab.signer_key.clone(), before });
     let settings = PresignSettings { workers: 2, background_nice: NICE, segments: None };
     let presigner = Presigner::start(&settings, Arc::new(SystemClock) as Arc<dyn Clock>);
     let issuer = lab.issuer("ca-1", IssuerSettings::default());
@@ -78,7 +62,7 @@ fn what_is_urgent_is_signed_while_a_thread_that_gives_way_signs_a_slice() {
     eventually(LIMIT, "all is signed, and one of two threads has ended", || is_idle() && nice("presign-1").is_none());
     let usual = nice("presign-0").expect("the thread that stays");
 
-    key.is_slow.store(true, Ordering::SeqCst);
+    is_slow.store(true, Ordering::SeqCst);
     let less = NICE.max(usual);
     eventually(LIMIT, "a thread that gives way signs a slice", || {
         // It may not have noticed yet that all is signed, and have signed this one itself.
@@ -97,7 +81,7 @@ fn what_is_urgent_is_signed_while_a_thread_that_gives_way_signs_a_slice() {
     assert_eq!(presigner.stats().signed, signed + 1, "the slice is still being signed");
     assert_eq!((nice("presign-0"), nice("presign-slice")), (Some(usual), Some(less)));
 
-    key.is_slow.store(false, Ordering::SeqCst);
+    is_slow.store(false, Ordering::SeqCst);
     eventually(LIMIT, "the slice is signed", is_idle);
     assert!(presigner.stats().signed > signed + 1 && status(77) == Some(revoked(when)));
 }

@@ -51,10 +51,7 @@ impl Bench {
     }
 
     fn settle(&self) {
-        eventually(LIMIT, "all signed", || {
-            let stats = self.presigner.stats();
-            stats.backlog == 0 && stats.missing == 0 && stats.slices > 0
-        });
+        common::settle(&self.presigner);
     }
 
     /// As the endpoint asks, by the time that is believed.

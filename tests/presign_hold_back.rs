@@ -3,44 +3,21 @@
 mod common;
 
 use common::site::{LIMIT, Said, index_line, site, write_index, write_signer};
-use common::{DAY, Lab, eventually, long_serial, request, revoked};
+use common::{DAY, Lab, Watched, eventually, long_serial, request, revoked};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use stillgood::ocsp::{CertStatus, ErrorStatus, HashAlgorithm, Request, SignatureAlgorithm};
+use stillgood::ocsp::{CertStatus, ErrorStatus, HashAlgorithm, Request};
 use stillgood::presign::{
     ActiveSigner, Demand, DemandSettings, Issuer, IssuerSettings, Outcome, PresignSettings, Presigner, Table, Unlisted,
 };
 use stillgood::responder::{IssuerSpec, Responder, ResponderSettings};
-use stillgood::signer::{KeyKind, SignError, Signer};
+use stillgood::signer::{KeyKind, SignError};
 use stillgood::store::{Lookup, Routes, Store};
 use stillgood::time::{Clock, ManualClock, SystemClock, Timestamp};
 
 const SHA1: HashAlgorithm = HashAlgorithm::Sha1;
 const SHA256: HashAlgorithm = HashAlgorithm::Sha256;
-
-/// A key that can be made to fail.
-struct Fragile {
-    key: Arc<dyn Signer>,
-    is_broken: AtomicBool,
-}
-
-impl Signer for Fragile {
-    fn algorithm(&self) -> SignatureAlgorithm {
-        self.key.algorithm()
-    }
-
-    fn public_key_bits(&self) -> &[u8] {
-        self.key.public_key_bits()
-    }
-
-    fn sign_raw(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), SignError> {
-        if self.is_broken.load(Ordering::SeqCst) {
-            return Err(SignError("the key is broken".into()));
-        }
-        self.key.sign_raw(message, out)
-    }
-}
 
 struct Bench {
     lab: Lab,
@@ -49,7 +26,8 @@ struct Bench {
     issuer: Arc<Issuer>,
     presigner: Presigner,
     demand: Demand,
-    key: Arc<Fragile>,
+    /// Fails as long as this is set.
+    is_broken: Arc<AtomicBool>,
 }
 
 fn bench_of(lab: Lab, dir: Option<&Path>, now: Timestamp) -> Bench {
@@ -63,8 +41,7 @@ fn bench_of(lab: Lab, dir: Option<&Path>, now: Timestamp) -> Bench {
     store.set_routes(Routes::new(vec![issuer.slot().clone()]));
     let demand = Demand::start(DemandSettings::default(), store.clone(), clock.clone());
     demand.set_issuers([issuer.clone()]);
-    let key = Arc::new(Fragile { key: lab.signer_key.clone(), is_broken: AtomicBool::new(false) });
-    Bench { lab, clock, store, issuer, presigner, demand, key }
+    Bench { lab, clock, store, issuer, presigner, demand, is_broken: Arc::default() }
 }
 
 impl Bench {
@@ -73,7 +50,12 @@ impl Bench {
     }
 
     fn sign(&self, is_able: bool) {
-        let signer = ActiveSigner::new(self.key.clone(), self.lab.signer.clone(), &self.lab.ca);
+        let is_broken = self.is_broken.clone();
+        let before = move || {
+            if is_broken.load(Ordering::SeqCst) { Err(SignError("the key is broken".into())) } else { Ok(()) }
+        };
+        let key = Arc::new(Watched { key: self.lab.signer_key.clone(), before });
+        let signer = ActiveSigner::new(key, self.lab.signer.clone(), &self.lab.ca);
         self.presigner.set_signer(&self.issuer, is_able.then(|| Arc::new(signer)));
     }
 
@@ -84,10 +66,7 @@ impl Bench {
     }
 
     fn settle(&self) {
-        eventually(LIMIT, "all signed", || {
-            let stats = self.presigner.stats();
-            stats.backlog == 0 && stats.missing == 0 && stats.slices > 0
-        });
+        common::settle(&self.presigner);
     }
 
     fn look(&self, algorithm: HashAlgorithm, n: u64) -> Lookup {
@@ -151,7 +130,7 @@ fn where_the_key_fails_very_many_revocations_are_held_back_and_each_is_given_whe
     b.sign(true);
     b.table(20_000, 3, |_| false);
     b.settle();
-    b.key.is_broken.store(true, Ordering::SeqCst);
+    b.is_broken.store(true, Ordering::SeqCst);
     b.table(20_000, 3, |n| n % 2 == 0);
     eventually(LIMIT, "held back", || b.held_back() == 10_000);
     for algorithm in [SHA1, SHA256] {
@@ -160,7 +139,7 @@ fn where_the_key_fails_very_many_revocations_are_held_back_and_each_is_given_whe
             assert_eq!(b.status(algorithm, n), wanted, "{n}");
         }
     }
-    b.key.is_broken.store(false, Ordering::SeqCst);
+    b.is_broken.store(false, Ordering::SeqCst);
     b.clock.set(b.clock.now().plus(std::time::Duration::from_secs(60)));
     eventually(LIMIT, "all let go", || b.held_back() == 0);
     b.settle();

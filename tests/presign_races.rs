@@ -3,14 +3,13 @@
 
 mod common;
 
-use common::{DAY, Lab, eventually, long_serial, request, revoked};
+use common::{DAY, Lab, Watched, eventually, long_serial, request, revoked};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
-use stillgood::ocsp::{CertStatus, HashAlgorithm, Request, SignatureAlgorithm};
+use stillgood::ocsp::{CertStatus, HashAlgorithm, Request};
 use stillgood::presign::{ActiveSigner, Issuer, IssuerSettings, PresignSettings, Presigner, Table, Unlisted};
-use stillgood::signer::{SignError, Signer};
 use stillgood::store::{Lookup, Routes, Store};
 use stillgood::time::{Clock, ManualClock, SystemClock, Timestamp};
 
@@ -18,15 +17,24 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Signs once it is let through.
 struct Gate {
-    key: Arc<dyn Signer>,
     open: Mutex<usize>,
     turn: Condvar,
     waiting: AtomicUsize,
 }
 
 impl Gate {
-    fn new(lab: &Lab) -> Arc<Self> {
-        Arc::new(Gate { key: lab.signer_key.clone(), open: Mutex::new(0), turn: Condvar::new(), waiting: 0.into() })
+    fn new() -> Arc<Self> {
+        Arc::new(Gate { open: Mutex::new(0), turn: Condvar::new(), waiting: 0.into() })
+    }
+
+    fn pass(&self) {
+        let mut open = self.open.lock().unwrap();
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        while *open == 0 {
+            open = self.turn.wait(open).unwrap();
+        }
+        *open -= 1;
+        self.waiting.fetch_sub(1, Ordering::SeqCst);
     }
 
     fn let_through(&self, n: usize) {
@@ -45,28 +53,6 @@ struct OpenedAtTheEnd(Arc<Gate>);
 impl Drop for OpenedAtTheEnd {
     fn drop(&mut self) {
         self.0.let_through(ALL);
-    }
-}
-
-impl Signer for Gate {
-    fn algorithm(&self) -> SignatureAlgorithm {
-        self.key.algorithm()
-    }
-
-    fn public_key_bits(&self) -> &[u8] {
-        self.key.public_key_bits()
-    }
-
-    fn sign_raw(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), SignError> {
-        let mut open = self.open.lock().unwrap();
-        self.waiting.fetch_add(1, Ordering::SeqCst);
-        while *open == 0 {
-            open = self.turn.wait(open).unwrap();
-        }
-        *open -= 1;
-        self.waiting.fetch_sub(1, Ordering::SeqCst);
-        drop(open);
-        self.key.sign_raw(message, out)
     }
 }
 
@@ -103,7 +89,13 @@ impl Bench {
     }
 
     fn use_gate(&self, gate: &Arc<Gate>) {
-        let signer = ActiveSigner::new(gate.clone(), self.lab.signer.clone(), &self.lab.ca);
+        let gate = gate.clone();
+        let before = move || {
+            gate.pass();
+            Ok(())
+        };
+        let key = Arc::new(Watched { key: self.lab.signer_key.clone(), before });
+        let signer = ActiveSigner::new(key, self.lab.signer.clone(), &self.lab.ca);
         self.presigner.set_signer(&self.issuer, Some(Arc::new(signer)));
     }
 
@@ -119,10 +111,7 @@ impl Bench {
     }
 
     fn settle(&self) {
-        eventually(LIMIT, "all signed", || {
-            let stats = self.presigner.stats();
-            stats.backlog == 0 && stats.missing == 0 && stats.slices > 0
-        });
+        common::settle(&self.presigner);
     }
 }
 
@@ -135,7 +124,7 @@ const ALL: usize = usize::MAX;
 #[test]
 fn a_status_that_changes_back_while_its_change_is_signed_is_served_as_it_is_now() {
     let b = bench(1, None);
-    let gate = Gate::new(&b.lab);
+    let gate = Gate::new();
     gate.let_through(ALL);
     b.use_gate(&gate);
     let _opened = OpenedAtTheEnd(gate.clone());
@@ -153,7 +142,7 @@ fn a_status_that_changes_back_while_its_change_is_signed_is_served_as_it_is_now(
 #[test]
 fn a_slice_that_was_being_signed_when_a_status_changed_back_does_not_bring_the_old_one_back() {
     let b = bench(1, None);
-    let gate = Gate::new(&b.lab);
+    let gate = Gate::new();
     gate.let_through(ALL);
     b.use_gate(&gate);
     let _opened = OpenedAtTheEnd(gate.clone());
@@ -172,7 +161,7 @@ fn a_slice_that_was_being_signed_when_a_status_changed_back_does_not_bring_the_o
 #[test]
 fn a_revocation_goes_out_between_the_signatures_of_a_slice() {
     let b = bench(1, None);
-    let gate = Gate::new(&b.lab);
+    let gate = Gate::new();
     gate.let_through(ALL);
     b.use_gate(&gate);
     let _opened = OpenedAtTheEnd(gate.clone());
@@ -193,7 +182,7 @@ fn a_revocation_goes_out_between_the_signatures_of_a_slice() {
 fn a_revocation_overtakes_new_certificates_and_each_change_is_signed_once() {
     for workers in [1, 3] {
         let b = bench(workers, None);
-        let gate = Gate::new(&b.lab);
+        let gate = Gate::new();
         gate.let_through(ALL);
         b.use_gate(&gate);
         let _opened = OpenedAtTheEnd(gate.clone());
@@ -227,7 +216,7 @@ fn a_revocation_overtakes_new_certificates_and_each_change_is_signed_once() {
 #[test]
 fn a_slice_that_became_due_twice_is_signed_once() {
     let b = bench(2, None);
-    let gate = Gate::new(&b.lab);
+    let gate = Gate::new();
     gate.let_through(ALL);
     b.use_gate(&gate);
     let _opened = OpenedAtTheEnd(gate.clone());
@@ -272,7 +261,7 @@ fn what_comes_off_hold_is_not_answered_as_of_an_earlier_time() {
 #[test]
 fn a_slice_is_signed_by_one_thread_at_a_time() {
     let b = bench(3, None);
-    let gate = Gate::new(&b.lab);
+    let gate = Gate::new();
     b.use_gate(&gate);
     let _opened = OpenedAtTheEnd(gate.clone());
     b.table(50, &[]);
@@ -302,7 +291,7 @@ fn a_revocation_that_came_while_there_was_no_signer_is_signed_when_there_is_one(
 #[test]
 fn a_revocation_does_not_wait_for_a_change_of_slicing() {
     let b = bench(1, None);
-    let gate = Gate::new(&b.lab);
+    let gate = Gate::new();
     gate.let_through(ALL);
     b.use_gate(&gate);
     let _opened = OpenedAtTheEnd(gate.clone());

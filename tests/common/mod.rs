@@ -11,9 +11,9 @@ pub mod skip;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use stillgood::ocsp::{CertStatus, HashAlgorithm, IssuerHashes, Reason, Serial};
-use stillgood::presign::{ActiveSigner, Issuer, IssuerSettings, Table, Unlisted};
-use stillgood::signer::{KeyKind, Signer, SigningKey};
+use stillgood::ocsp::{CertStatus, HashAlgorithm, IssuerHashes, Reason, Serial, SignatureAlgorithm};
+use stillgood::presign::{ActiveSigner, Issuer, IssuerSettings, Presigner, Table, Unlisted};
+use stillgood::signer::{KeyKind, SignError, Signer, SigningKey};
 use stillgood::time::{Clock, SystemClock, Timestamp};
 use stillgood::x509::Certificate;
 use stillgood::x509::issue::{Attribute, CertificateSpec, name};
@@ -132,6 +132,35 @@ pub fn request(hashes: &IssuerHashes, serials: &[Serial], nonce: Option<&[u8]>) 
         tbs.extend(tlv(0xa2, &tlv(0x30, &extension)));
     }
     tlv(0x30, &tlv(0x30, &tbs))
+}
+
+/// A key with something to do before each signature: wait, or fail.
+pub struct Watched<F> {
+    pub key: Arc<dyn Signer>,
+    pub before: F,
+}
+
+impl<F: Fn() -> Result<(), SignError> + Send + Sync> Signer for Watched<F> {
+    fn algorithm(&self) -> SignatureAlgorithm {
+        self.key.algorithm()
+    }
+
+    fn public_key_bits(&self) -> &[u8] {
+        self.key.public_key_bits()
+    }
+
+    fn sign_raw(&self, message: &[u8], out: &mut Vec<u8>) -> Result<(), SignError> {
+        (self.before)()?;
+        self.key.sign_raw(message, out)
+    }
+}
+
+/// Waits until everything is signed ahead.
+pub fn settle(presigner: &Presigner) {
+    eventually(Duration::from_secs(60), "all signed", || {
+        let stats = presigner.stats();
+        stats.backlog == 0 && stats.missing == 0 && stats.slices > 0
+    });
 }
 
 /// Waits until something holds, at most for `limit`.

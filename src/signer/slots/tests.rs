@@ -30,6 +30,18 @@ pub(super) fn request(key: &SigningKey) -> Result<Vec<u8>, String> {
     certification_request(&name(&[]), &key.spki_der(), &[], key).map_err(|e| e.to_string())
 }
 
+/// An order in each of the places, and an open one.
+pub(super) fn fill(slot: &Slot) {
+    for (order, n) in [("a", 1), ("b", 2)] {
+        complete(slot, order, n);
+        slot.stage(order).unwrap();
+        slot.activate(order, END).unwrap();
+    }
+    complete(slot, "c", 3);
+    slot.stage("c").unwrap();
+    slot.order("d").prepare(KeyKind::Ed25519, request).unwrap();
+}
+
 /// An order that has its certificate.
 pub(super) fn complete(slot: &Slot, order: &str, n: u64) -> Certificate {
     let files = slot.order(order);
@@ -91,14 +103,7 @@ fn that_its_issuer_is_gone_is_remembered_until_it_is_back_and_then_all_that_has_
     let slot = open(dir.path()).slot("ca");
     slot.set_gone(Some(END)).unwrap();
     assert!(files(dir.path()).is_empty() && !slot.is_filled(), "nothing to remember it for");
-    for (order, n) in [("a", 1), ("b", 2)] {
-        complete(&slot, order, n);
-        slot.stage(order).unwrap();
-        slot.activate(order, END).unwrap();
-    }
-    complete(&slot, "c", 3);
-    slot.stage("c").unwrap();
-    slot.order("d").prepare(KeyKind::Ed25519, request).unwrap();
+    fill(&slot);
     slot.set_gone(Some(END)).unwrap();
     let again = open(dir.path()).slot("ca");
     assert_eq!((again.gone_since(), places(&again)), (Some(END), at("b", "c", "a")));

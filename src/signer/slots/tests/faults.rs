@@ -7,15 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 /// A slot with an order in each of its places, and an open one; closed again.
 fn filled() -> tempfile::TempDir {
     let dir = tempfile::tempdir().unwrap();
-    let slot = open(dir.path()).slot("ca");
-    for (order, n) in [("a", 1), ("b", 2)] {
-        complete(&slot, order, n);
-        slot.stage(order).unwrap();
-        slot.activate(order, END).unwrap();
-    }
-    complete(&slot, "c", 3);
-    slot.stage("c").unwrap();
-    slot.order("d").prepare(KeyKind::Ed25519, request).unwrap();
+    fill(&open(dir.path()).slot("ca"));
     dir
 }
 
