@@ -7,7 +7,7 @@ use common::{DAY, Lab, eventually, long_serial, request, serial};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use stillgood::client::{self, Asked, Verified};
 use stillgood::endpoint::{Handle, Server, Settings};
 use stillgood::ocsp::{HashAlgorithm, Profile};
@@ -136,9 +136,7 @@ fn answers_change_their_signer_without_a_gap_and_old_ones_stay_good() {
             seen
         });
         roll_over(&site.slot, "o2", &site.lab, second, now().plus(Duration::from_secs(2)));
-        let start = Instant::now();
         eventually(LIMIT, "taken over", || site.order_in_use().as_deref() == Some("o2"));
-        assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
         eventually(LIMIT, "what is signed ahead too", || {
             site.verified(SHA1, 5, &site.ask(SHA1, 5)).signer_not_after == second
         });
@@ -221,7 +219,10 @@ fn near_the_end_of_a_signer_answers_end_with_it_and_under_cabf_none_is_signed_in
 
     roll_over(&site.slot, "o2", &site.lab, start.plus(30 * DAY), end);
     site.responder.poll();
-    eventually(LIMIT, "signed again", || site.said(SHA384, 6) == Said::Good);
+    eventually(LIMIT, "what is signed on demand", || site.said(SHA384, 6) == Said::Good);
+    eventually(LIMIT, "what is signed ahead too", || {
+        site.verified(SHA1, 6, &site.ask(SHA1, 6)).signer_not_after == start.plus(30 * DAY)
+    });
     clock.set(end.plus(HOUR));
     assert_eq!(site.said(SHA1, 6), Said::Good, "past the end of the first");
 }
