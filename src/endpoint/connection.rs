@@ -17,7 +17,7 @@ use super::stats::Event;
 use super::timer::Deadline;
 use super::worker::{Activity, Phase, Worker};
 use crate::store::Hint;
-use crate::time::monotonic;
+use crate::time::{Timestamp, monotonic};
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -61,6 +61,11 @@ struct Buffers {
     spares: Vec<Vec<u8>>,
     /// What has been begun in this turn.
     hints: Vec<Hint>,
+    /// Whether a request has been read since the last answer.
+    is_read: bool,
+    /// The time of day when the first answer since then was put together. Those that follow have it too: seconds are the finest
+    /// that an answer knows, and a turn takes a millisecond where it takes long.
+    now: Timestamp,
 }
 
 /// What is done in the next turn.
@@ -104,6 +109,7 @@ pub(super) async fn serve(stream: TcpStream, worker: Arc<Worker>, activity: Arc<
         return Box::pin(super::general::serve(stream, Vec::new(), 0, &worker, activity)).await;
     }
     let accepted = monotonic();
+    let mut service = worker.service_cache();
     let mut connection = Connection {
         stream,
         worker: &worker,
@@ -114,12 +120,13 @@ pub(super) async fn serve(stream: TcpStream, worker: Arc<Worker>, activity: Arc<
         offer: None,
         next: Next::Read(Missing::Everything),
         began: Some((Missing::Header, accepted)),
-        deadline: Deadline::after(accepted, worker.service().limits.header_read),
+        deadline: Deadline::after(accepted, service.load().limits.header_read),
         served: 0,
     };
     let end = poll_fn(|cx| {
+        let service = service.load();
         BUFFERS.with(|cell| match cell.try_borrow_mut() {
-            Ok(mut buffers) => connection.poll(cx, &mut buffers),
+            Ok(mut buffers) => connection.poll(cx, &mut buffers, service),
             Err(_) => Poll::Ready(End::Gone), // tasks are polled one after the other
         })
     })
@@ -138,14 +145,14 @@ pub(super) async fn serve(stream: TcpStream, worker: Arc<Worker>, activity: Arc<
 }
 
 impl Connection<'_> {
-    fn poll(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers) -> Poll<End> {
+    fn poll(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers, service: &Service) -> Poll<End> {
         if let Some(offer) = self.offer.take()
-            && let Err(end) = self.offer(cx, buffers, offer)
+            && let Err(end) = self.offer(cx, buffers, service, offer)
         {
             return Poll::Ready(end);
         }
         for _ in 0..TURNS {
-            if let Err(end) = ready!(self.poll_send(cx)) {
+            if let Err(end) = ready!(self.poll_send(cx, service)) {
                 return Poll::Ready(end);
             }
             let filled = match self.next {
@@ -155,7 +162,7 @@ impl Connection<'_> {
                 Next::HandOver => return Poll::Ready(End::HandOver),
             };
             match filled {
-                Ok(len) => self.turn(buffers, len),
+                Ok(len) => self.turn(buffers, service, len),
                 Err(end) => return Poll::Ready(end),
             }
             if self.offer.is_some() {
@@ -167,13 +174,12 @@ impl Connection<'_> {
     }
 
     /// Sends what is left from an earlier turn.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), End>> {
+    fn poll_send(&mut self, cx: &mut Context<'_>, service: &Service) -> Poll<Result<(), End>> {
         while let Some(rest @ [_, ..]) = self.unsent.get(self.sent..) {
             match socket::poll_send(&self.stream, cx, rest) {
                 Poll::Ready(Ok(n)) if n > 0 => {
                     self.sent += n;
-                    let most = self.worker.service().limits.write;
-                    self.deadline.extend(monotonic(), Limits::time_to_take(n), most);
+                    self.deadline.extend(monotonic(), Limits::time_to_take(n), service.limits.write);
                 }
                 Poll::Ready(_) => return Poll::Ready(Err(End::Gone)),
                 Poll::Pending => {
@@ -186,7 +192,7 @@ impl Connection<'_> {
         if self.sent > 0 {
             self.unsent = Vec::new();
             self.sent = 0;
-            self.settle(monotonic(), &self.worker.service());
+            self.settle(monotonic(), service);
         }
         Poll::Ready(Ok(()))
     }
@@ -223,30 +229,30 @@ impl Connection<'_> {
         self.carry.len().min(INPUT_LEN)
     }
 
-    fn circumstances(&self, service: &Service) -> Turn {
+    fn circumstances(&self, service: &Service, now: Timestamp) -> Turn {
         Turn {
-            now: service.core.clock.now(),
+            now,
             requests_left: service.limits.max_requests_per_connection.saturating_sub(self.served),
             draining: self.worker.draining(),
         }
     }
 
     /// Begins the request that is the first `len` octets of input, or answers what is complete among them.
-    fn turn(&mut self, buffers: &mut Buffers, len: usize) {
-        let Buffers { input, spares, hints, .. } = buffers;
+    fn turn(&mut self, buffers: &mut Buffers, service: &Service, len: usize) {
+        let Buffers { input, spares, hints, is_read, .. } = buffers;
         let input = input.get(..len).unwrap_or_default();
         let started = monotonic();
-        let service = self.worker.service();
+        *is_read = true;
         let spare = spares.pop().unwrap_or_default();
-        let mut output = match Scratch::with(|scratch| begin(&service, input, scratch, hints, spare)) {
+        let mut output = match Scratch::with(|scratch| begin(service, input, scratch, hints, spare)) {
             Ok(begun) => {
                 self.carry = Vec::new();
                 return self.put_off(Offer { started, what: Offered::Begun(begun) });
             }
             Err(spare) => spare,
         };
-        let turn = self.circumstances(&service);
-        let progress = Scratch::with(|scratch| advance(&service, input, turn, scratch, &mut output));
+        let turn = self.circumstances(service, service.core.clock.now());
+        let progress = Scratch::with(|scratch| advance(service, input, turn, scratch, &mut output));
         self.served = self.served.saturating_add(progress.answered);
         self.next = progress.next;
         let rest = input.get(progress.consumed..).unwrap_or_default();
@@ -255,7 +261,7 @@ impl Connection<'_> {
         }
         if output.is_empty() {
             buffers.keep(output);
-            return self.settle(started, &service);
+            return self.settle(started, service);
         }
         self.unsent = output;
         self.put_off(Offer { started, what: Offered::Answers(progress.answered) });
@@ -269,8 +275,19 @@ impl Connection<'_> {
     }
 
     /// Answers what was begun, offers the answers to the client once and keeps what it does not take.
-    fn offer(&mut self, cx: &mut Context<'_>, buffers: &mut Buffers, offer: Offer) -> Result<(), End> {
-        let service = self.worker.service();
+    fn offer(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffers: &mut Buffers,
+        service: &Service,
+        offer: Offer,
+    ) -> Result<(), End> {
+        if std::mem::take(&mut buffers.is_read) {
+            // The first in a turn does for all of them what need not be done for each.
+            buffers.now = service.core.clock.now();
+            service.core.source.expect(&mut buffers.hints);
+            buffers.hints.clear();
+        }
         let answered = match offer.what {
             Offered::Answers(answered) => {
                 let output = std::mem::take(&mut self.unsent);
@@ -279,13 +296,10 @@ impl Connection<'_> {
                 answered
             }
             Offered::Begun(begun) => {
-                // The first to be answered in a turn has what all of them take fetched together.
-                service.core.source.expect(&buffers.hints);
-                buffers.hints.clear();
-                let turn = self.circumstances(&service);
+                let turn = self.circumstances(service, buffers.now);
                 buffers.output.clear();
                 let output = &mut buffers.output;
-                self.next = Scratch::with(|scratch| finish(&service, &begun, turn, scratch, output));
+                self.next = Scratch::with(|scratch| finish(service, &begun, turn, scratch, output));
                 let is_answered = self.next != Next::HandOver;
                 let (mut octets, len) = begun.into_input();
                 if is_answered {
@@ -301,7 +315,7 @@ impl Connection<'_> {
         };
         let ended = monotonic();
         self.worker.shard.latency(ended.duration_since(offer.started), u64::from(answered));
-        self.settle(ended, &service);
+        self.settle(ended, service);
         Ok(())
     }
 
@@ -349,7 +363,14 @@ impl Connection<'_> {
 
 impl Buffers {
     const fn new() -> Self {
-        Buffers { input: Vec::new(), output: Vec::new(), spares: Vec::new(), hints: Vec::new() }
+        Buffers {
+            input: Vec::new(),
+            output: Vec::new(),
+            spares: Vec::new(),
+            hints: Vec::new(),
+            is_read: false,
+            now: Timestamp::EPOCH,
+        }
     }
 
     fn keep(&mut self, mut buffer: Vec<u8>) {

@@ -58,7 +58,8 @@ impl Mounts {
 
 /// The path of a raw target in origin form: what comes before the query.
 pub(super) fn path_of(target: &[u8]) -> &[u8] {
-    target.split(|b| *b == b'?' || *b == b'#').next().unwrap_or_default()
+    let end = memchr::memchr2(b'?', b'#', target).unwrap_or(target.len());
+    target.get(..end).unwrap_or_default()
 }
 
 fn trim_slashes(mut path: &[u8]) -> &[u8] {

@@ -16,8 +16,8 @@ pub trait Source: Send + Sync + 'static {
     fn answer(&self, request: &Request<'_>, now: Timestamp, out: &mut Vec<u8>) -> Answer;
 
     /// Says what will be asked in the next few microseconds, so that what the answers take can be fetched from memory
-    /// meanwhile. Nothing need be done, and a request may not come.
-    fn expect(&self, hints: &[Hint]) {
+    /// meanwhile. Nothing need be done, and a request may not come. Their order means nothing and may be changed.
+    fn expect(&self, hints: &mut [Hint]) {
         let _ = hints;
     }
 }

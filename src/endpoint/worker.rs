@@ -6,7 +6,7 @@ pub(super) use super::registry::{Activity, Phase};
 use super::service::Service;
 use super::stats::{Event, Shard};
 use crate::time::monotonic;
-use arc_swap::{ArcSwap, Guard};
+use arc_swap::{ArcSwap, Cache, Guard};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -61,6 +61,11 @@ impl Worker {
             began: monotonic(),
             beat: AtomicU64::new(0),
         }
+    }
+
+    /// What answers the next request, for a connection that asks again and again: a comparison as long as it is the same.
+    pub(super) fn service_cache(&self) -> Cache<&ArcSwap<Service>, Arc<Service>> {
+        Cache::new(&self.service)
     }
 
     /// What answers the next request.

@@ -171,9 +171,19 @@ impl Template {
     #[inline]
     pub fn validator(&self, raw_signature: &[u8]) -> [u8; 32] {
         let mut validator = [0; 32];
-        let octets = raw_signature.iter().take(24).chain(&self.shared.unsigned);
-        validator.iter_mut().zip(octets).for_each(|(to, from)| *to = *from);
+        let (signed, unsigned) = validator.split_at_mut(24);
+        match raw_signature.first_chunk::<24>() {
+            Some(beginning) => signed.copy_from_slice(beginning),
+            None => signed.iter_mut().zip(raw_signature).for_each(|(to, from)| *to = *from),
+        }
+        unsigned.copy_from_slice(&self.shared.unsigned);
         validator
+    }
+
+    /// thisUpdate and nextUpdate as they are written.
+    #[inline]
+    pub(crate) fn dates(&self) -> &impl Sized {
+        &self.times
     }
 
     /// What it was made of.

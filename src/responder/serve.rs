@@ -27,7 +27,7 @@ impl Source for Inner {
         }
     }
 
-    fn expect(&self, hints: &[Hint]) {
+    fn expect(&self, hints: &mut [Hint]) {
         self.store.prefetch(hints);
     }
 }

@@ -20,10 +20,10 @@
 //! hash: the search begins there, and its signature is fetched while serials are compared.
 
 use super::hash::hash;
+use super::map::{CACHE_LINE, prefetch};
 use crate::ocsp::{CertStatus, Reason, Serial};
 use crate::time::Timestamp;
 use bytes::Bytes;
-use std::ops::Range;
 use std::sync::Arc;
 
 /// Entries a bucket holds on average: two cache lines of serials, and few enough that the place in it can be guessed.
@@ -253,16 +253,39 @@ impl Keys {
             .find_map(|group| self.find_in(group, serial.magnitude(), hash, &near))
     }
 
-    /// Where a serial lies if it is here, without a look at any: the number that its entry probably has, and the octets of the
-    /// region that a search reads.
+    /// Has the memory fetch what the other two of this kind read first.
     #[inline]
-    pub(super) fn probable(&self, serial: &Serial, hash: u64) -> Option<(u32, Range<usize>)> {
+    pub(super) fn prefetch(&self) {
+        prefetch(self);
+        self.groups.here.iter().for_each(prefetch);
+    }
+
+    /// Has the memory fetch where the bucket of a serial begins.
+    #[inline]
+    pub(super) fn prefetch_table(&self, serial: &Serial, hash: u64) {
+        let Some(group) = self.group_of(serial) else { return };
+        let (bucket, _) = group.bucket_of(hash);
+        if let Some(off) = group.offs.as_ref().and_then(|offs| offs.get(bucket)) {
+            prefetch(off);
+        }
+    }
+
+    /// Has the memory fetch the serials of the bucket of a serial.
+    #[inline]
+    pub(super) fn prefetch_serials(&self, serial: &Serial, hash: u64) {
+        let Some(group) = self.group_of(serial) else { return };
+        let Some((from, to, _)) = group.place(&self.region, hash) else { return };
+        let at = |entry: u32| group.keys as usize + entry as usize * serial.magnitude().len();
+        for line in (at(from) / CACHE_LINE * CACHE_LINE..at(to)).step_by(CACHE_LINE) {
+            self.region.get(line).into_iter().for_each(prefetch);
+        }
+    }
+
+    /// The group in which a serial lies unless it is revoked.
+    #[inline]
+    fn group_of(&self, serial: &Serial) -> Option<&Group> {
         let class = serial_class(serial);
-        let group = self.groups.iter().find(|group| group.class & !REVOKED == class)?;
-        let (from, to, guess) = group.place(&self.region, hash)?;
-        let width = serial.magnitude().len();
-        let at = |entry: u32| group.keys as usize + entry as usize * width;
-        Some((group.first.wrapping_add(from).wrapping_add(guess), at(from)..at(to)))
+        self.groups.iter().find(|group| group.class & !REVOKED == class)
     }
 
     #[inline]
@@ -311,13 +334,19 @@ impl Keys {
 }
 
 impl Group {
-    /// The bucket of a hash, and how far behind its first entry the one with this hash probably is.
+    /// The bucket of a hash, and the place in it as a share of 2^32.
+    #[inline]
+    fn bucket_of(&self, hash: u64) -> (usize, u64) {
+        let place = u64::from(low(hash)) * u64::from(self.buckets);
+        ((place >> 32) as usize, place & 0xffff_ffff)
+    }
+
+    /// The first entry of a hash's bucket and that of the next, and how far behind it the one with this hash probably is.
     #[inline]
     fn place(&self, region: &[u8], hash: u64) -> Option<(u32, u32, u32)> {
-        // The whole part is the bucket, the fraction the place in it.
-        let place = u64::from(low(hash)) * u64::from(self.buckets);
-        let (from, to) = self.bucket(region, (place >> 32) as usize)?;
-        let inside = u64::from(to.checked_sub(from)?) * (place & 0xffff_ffff);
+        let (bucket, share) = self.bucket_of(hash);
+        let (from, to) = self.bucket(region, bucket)?;
+        let inside = u64::from(to.checked_sub(from)?) * share;
         Some((from, to, (inside >> 32) as u32))
     }
 

@@ -21,17 +21,19 @@ pub(super) fn map(file: &File) -> io::Result<Bytes> {
     Ok(Bytes::from_owner(map))
 }
 
-/// Asks the processor to fetch the cache line of an octet, without waiting for it. Of a place beyond the end nothing is fetched.
+/// Octets that the processor fetches at once.
+pub(super) const CACHE_LINE: usize = 64;
+
+/// Asks the processor to fetch the cache line in which a place begins, without waiting for it.
 #[inline]
-pub(super) fn prefetch(octets: &[u8], at: usize) {
-    let Some(octet) = octets.get(at) else { return };
+pub(super) fn prefetch<T>(place: &T) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
         // SAFETY: a prefetch is a hint: it changes nothing that a program can see and raises no fault, whatever the address. It
-        // is unsafe only because it takes a pointer, which is that of an octet borrowed here.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(octet).cast()) };
+        // is unsafe only because it takes a pointer, which is that of a place borrowed here.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(place).cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    std::hint::black_box(*octet);
+    std::hint::black_box(place);
 }

@@ -12,7 +12,7 @@
 
 use super::Hit;
 use super::keys::{ALIGNMENT, Keys, KeysError};
-use super::map::prefetch;
+use super::map::{CACHE_LINE, prefetch};
 use super::wave::Wave;
 use crate::ocsp::{
     CertStatus, HashAlgorithm, HashValue, IssuerHashes, ResponderId, Serial, SignatureAlgorithm, Single, Template,
@@ -21,11 +21,9 @@ use crate::ocsp::{
 use crate::time::Timestamp;
 use bytes::Bytes;
 use ring::digest;
-use std::hint::black_box;
 
 const MAGIC: &[u8; 16] = b"stillgood.seg.2\n";
 const CHECKSUM_LEN: usize = 32;
-const CACHE_LINE: usize = 64;
 
 /// What a segment is, beside its template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +61,23 @@ impl Part {
     pub const fn slice_of(hash: u64, bits: u8) -> usize {
         if bits == 0 { 0 } else { (hash >> (64 - bits as u32)) as usize }
     }
+}
+
+/// What is fetched from memory before an answer, one after the other: where the next lies is read from the one before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fetched {
+    /// The segment itself.
+    Segment,
+    /// Where the bucket of the serial begins.
+    Table,
+    /// The serials of the bucket.
+    Serials,
+    Signature,
+}
+
+impl Fetched {
+    /// All of them, in order.
+    pub(super) const ALL: [Fetched; 4] = [Fetched::Segment, Fetched::Table, Fetched::Serials, Fetched::Signature];
 }
 
 /// Signed statuses under one template.
@@ -143,25 +158,34 @@ impl Segment {
     /// Looks a serial up; `hash` is [`hash`](fn@super::hash) of it.
     #[inline]
     pub fn find(&self, serial: &Serial, hash: u64) -> Option<Hit> {
-        // The signature lies elsewhere than the serial. Reading where it probably is lets the memory fetch both at once.
+        // The signature lies elsewhere than the serial: where it probably is can be fetched while serials are compared.
         self.keys.find_near(serial, hash, |entry| {
             let guess = entry as usize * self.raw_len;
             for at in [guess, guess.saturating_add(self.raw_len), guess.saturating_sub(self.raw_len)] {
-                black_box(self.signatures.get(at).copied());
+                self.signatures.get(at).into_iter().for_each(prefetch);
             }
         })
     }
 
-    /// Has the memory fetch what an answer about a serial will read, without waiting for it.
+    /// Has the memory fetch a part of what an answer about a serial will read, without waiting for it.
     #[inline]
-    pub(super) fn prefetch(&self, serial: &Serial, hash: u64) {
-        let Some((entry, serials)) = self.keys.probable(serial, hash) else { return };
-        for at in serials.step_by(CACHE_LINE) {
-            prefetch(self.keys.region(), at);
-        }
-        let signature = entry as usize * self.raw_len;
-        for at in [signature, signature.saturating_add(self.raw_len), signature.saturating_sub(self.raw_len)] {
-            prefetch(&self.signatures, at);
+    pub(super) fn prefetch(&self, serial: &Serial, hash: u64, part: Fetched) {
+        match part {
+            Fetched::Segment => {
+                self.keys.prefetch();
+                prefetch(&self.signatures);
+                prefetch(&self.template);
+                prefetch(self.template.dates());
+            }
+            Fetched::Table => self.keys.prefetch_table(serial, hash),
+            Fetched::Serials => self.keys.prefetch_serials(serial, hash),
+            Fetched::Signature => {
+                let Some(hit) = self.keys.find(serial, hash) else { return };
+                let start = hit.index as usize * self.raw_len;
+                for at in (start..start + self.raw_len).step_by(CACHE_LINE) {
+                    self.signatures.get(at).into_iter().for_each(prefetch);
+                }
+            }
         }
     }
 

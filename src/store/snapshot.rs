@@ -85,6 +85,11 @@ impl Hint {
         let CertId { hash: algorithm, key_hash, serial, .. } = &request.first;
         Some(Hint { key: first_octets(key_hash), algorithm: (*algorithm)?, serial: *serial, hash: hash(serial) })
     }
+
+    #[inline]
+    fn issuer(&self) -> (u64, u8) {
+        (self.key, self.algorithm as u8)
+    }
 }
 
 /// What the store has for a request.
@@ -120,16 +125,19 @@ impl Store {
         self.routes.store(Arc::new(routes));
     }
 
-    /// Has the memory fetch what [`Store::answer`] will read, without waiting for it. Several at once cost little more than
-    /// one: what is in the way of one, above all finding out where its pages are, is waited for together with the others.
-    pub fn prefetch(&self, hints: &[Hint]) {
+    /// Has the memory fetch what [`Store::answer`] will read, without waiting for it; puts those of an issuer together. Several
+    /// at once cost little more than one: what is in the way of one, above all finding out where its pages are, is waited for
+    /// together with the others.
+    pub fn prefetch(&self, hints: &mut [Hint]) {
         let routes = self.routes.load();
-        for hint in hints {
-            let places = routes.by_key_hash.get(&hint.key).map_or(&[][..], Vec::as_slice);
-            let place = places.iter().find(|(algorithm, _)| *algorithm == hint.algorithm);
+        hints.sort_unstable_by_key(Hint::issuer);
+        for hints in hints.chunk_by(|a, b| a.issuer() == b.issuer()) {
+            let Some(Hint { key, algorithm, .. }) = hints.first() else { continue };
+            let places = routes.by_key_hash.get(key).map_or(&[][..], Vec::as_slice);
+            let place = places.iter().find(|(at, _)| at == algorithm);
             let Some(slot) = place.and_then(|(_, n)| routes.issuers.get(*n as usize)) else { continue };
-            if let Some(wave) = slot.live.load().wave(hint.algorithm) {
-                wave.prefetch(&hint.serial, hint.hash);
+            if let Some(wave) = slot.live.load().wave(*algorithm) {
+                wave.prefetch(hints.iter().map(|hint| (&hint.serial, hint.hash)));
             }
         }
     }

@@ -1,6 +1,6 @@
 //! All signed statuses of one issuer under one CertID hash: slices, and an overlay of what changed since.
 
-use super::segment::{Part, Segment};
+use super::segment::{Fetched, Part, Segment};
 use super::{Hit, hash};
 use crate::ocsp::{CertStatus, Serial};
 use crate::time::Timestamp;
@@ -82,11 +82,15 @@ impl Wave {
         }
     }
 
-    /// Has the memory fetch what an answer about a serial will probably read; `hash` is [`hash`](fn@super::hash) of it.
-    #[inline]
-    pub(super) fn prefetch(&self, serial: &Serial, hash: u64) {
-        if let Some(Some(segment)) = self.slices.get(self.slice_of(hash)) {
-            segment.prefetch(serial, hash);
+    /// Has the memory fetch what answers about serials will probably read; each goes with [`hash`](fn@super::hash) of it.
+    pub(super) fn prefetch<'s>(&self, serials: impl Iterator<Item = (&'s Serial, u64)> + Clone) {
+        // What all of them read first, then what all of them read next: so they wait together, and not each for itself.
+        for part in Fetched::ALL {
+            for (serial, hash) in serials.clone() {
+                if let Some(Some(segment)) = self.slices.get(self.slice_of(hash)) {
+                    segment.prefetch(serial, hash, part);
+                }
+            }
         }
     }
 
