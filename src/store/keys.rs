@@ -19,8 +19,9 @@
 //! copy of the table is kept that stays in the processor's cache, and the place of an entry in its bucket is guessed from its
 //! hash: the search begins there, and its signature is fetched while serials are compared.
 
+mod fetch;
+
 use super::hash::hash;
-use super::map::{CACHE_LINE, prefetch};
 use crate::ocsp::{CertStatus, Reason, Serial};
 use crate::time::Timestamp;
 use bytes::Bytes;
@@ -251,34 +252,6 @@ impl Keys {
             .iter()
             .filter(|group| group.class & !REVOKED == class)
             .find_map(|group| self.find_in(group, serial.magnitude(), hash, &near))
-    }
-
-    /// Has the memory fetch what the other two of this kind read first.
-    #[inline]
-    pub(super) fn prefetch(&self) {
-        prefetch(self);
-        self.groups.here.iter().for_each(prefetch);
-    }
-
-    /// Has the memory fetch where the bucket of a serial begins.
-    #[inline]
-    pub(super) fn prefetch_table(&self, serial: &Serial, hash: u64) {
-        let Some(group) = self.group_of(serial) else { return };
-        let (bucket, _) = group.bucket_of(hash);
-        if let Some(off) = group.offs.as_ref().and_then(|offs| offs.get(bucket)) {
-            prefetch(off);
-        }
-    }
-
-    /// Has the memory fetch the serials of the bucket of a serial.
-    #[inline]
-    pub(super) fn prefetch_serials(&self, serial: &Serial, hash: u64) {
-        let Some(group) = self.group_of(serial) else { return };
-        let Some((from, to, _)) = group.place(&self.region, hash) else { return };
-        let at = |entry: u32| group.keys as usize + entry as usize * serial.magnitude().len();
-        for line in (at(from) / CACHE_LINE * CACHE_LINE..at(to)).step_by(CACHE_LINE) {
-            self.region.get(line).into_iter().for_each(prefetch);
-        }
     }
 
     /// The group in which a serial lies unless it is revoked.
