@@ -17,6 +17,11 @@ const STEP: Duration = Duration::from_secs(3600);
 /// For so long after the start every step is followed: a machine that boots with a wrong clock has it set by then.
 const SETTLING: Duration = Duration::from_secs(600);
 
+/// A jump ahead may be undone for so long.
+const UNDONE_WITHIN: Duration = Duration::from_secs(86_400);
+/// So many jumps ahead are remembered.
+const JUMPS: usize = 4;
+
 /// The clock was set back, and nothing says that it had been wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
@@ -49,15 +54,16 @@ struct Belief {
     /// Until then it is followed whatever it shows.
     settled: Instant,
     last: Shown,
-    /// What it showed before it jumped ahead; of several times before the first, until one is undone.
-    before_jump: Option<Shown>,
+    /// What it showed before it jumped ahead, the latest time last; those that are a day old are forgotten, and of more than
+    /// [`JUMPS`] the first.
+    before_jumps: Vec<Shown>,
     set_back: Option<SetBack>,
 }
 
 impl Belief {
     fn new(time: Timestamp, now: Instant, settling: Duration) -> Self {
         let settled = now.checked_add(settling).unwrap_or(now);
-        Belief { settled, last: Shown { time, at: now }, before_jump: None, set_back: None }
+        Belief { settled, last: Shown { time, at: now }, before_jumps: Vec::new(), set_back: None }
     }
 
     /// Takes a reading in.
@@ -68,12 +74,18 @@ impl Belief {
                 let then = before.continued(now);
                 shown.since(then).max(then.since(shown)) <= STEP
             };
-            if now >= self.settled && !self.before_jump.is_some_and(undoes) {
+            self.before_jumps.retain(|before| now.saturating_duration_since(before.at) <= UNDONE_WITHIN);
+            let undone = self.before_jumps.iter().copied().position(undoes);
+            if now >= self.settled && undone.is_none() {
                 return Err(*self.set_back.get_or_insert(SetBack { from: expected, to: shown }));
             }
-            self.before_jump = None;
-        } else if shown > expected.plus(STEP) {
-            self.before_jump.get_or_insert(self.last);
+            // What came after it has gone with it.
+            self.before_jumps.truncate(undone.unwrap_or(0));
+        } else if shown > expected.plus(STEP) && now >= self.settled {
+            if self.before_jumps.len() == JUMPS {
+                self.before_jumps.remove(0);
+            }
+            self.before_jumps.push(self.last);
         }
         self.set_back = None;
         self.last = Shown { time: shown, at: now };
@@ -222,6 +234,24 @@ mod tests {
             &[(10, 10 * DAY, true), (20, 30 * DAY, true), (30, 20 * DAY, false), (40, 40, true), (50, 30 * DAY, true)],
         );
         walk(0, &[(10, 10 * DAY, true), (20, 20, true), (30, -10 * DAY, false)]);
+    }
+
+    #[test]
+    fn a_jump_soon_after_the_start_is_no_reason_to_follow_a_step_back_later() {
+        let set_right = (10, 1000 * DAY, true);
+        walk(600, &[set_right, (2000, 1000 * DAY + 1990, true), (2010, 2010, false), (2020, 1000 * DAY + 2010, true)]);
+        // A later one is undone all the same.
+        walk(600, &[set_right, (2000, 1010 * DAY, true), (2600, 1000 * DAY + 2590, true), (2610, 2610, false)]);
+    }
+
+    #[test]
+    fn a_jump_can_be_undone_for_a_day_and_of_several_each() {
+        walk(0, &[(10, 10 * DAY, true), (86_400, DAY, true)]);
+        walk(0, &[(10, 10 * DAY, true), (86_401, DAY + 1, false)]);
+        // The machine slept for two hours; days later there is a glitch.
+        walk(0, &[(10, 7210, true), (20, 30 * DAY, true), (620, 7820, true), (630, 630, true), (640, -DAY, false)]);
+        let jumps: Vec<_> = (1..=6_u8).map(|n| (10 * u64::from(n), 10 * i64::from(n) * DAY, true)).collect();
+        walk(0, &[&jumps[..], &[(70, 20 * DAY + 50, true), (80, 10 * DAY + 60, false)]].concat());
     }
 
     #[test]
