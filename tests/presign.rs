@@ -6,7 +6,7 @@ use common::{DAY, Lab, eventually, long_serial, request, revoked, table};
 use std::sync::Arc;
 use std::time::Duration;
 use stillgood::ocsp::{CertStatus, HashAlgorithm, Request};
-use stillgood::presign::{Issuer, IssuerSettings, PresignSettings, Presigner, Table, Unlisted};
+use stillgood::presign::{ActiveSigner, Issuer, IssuerSettings, PresignSettings, Presigner, Table, Unlisted};
 use stillgood::store::{Lookup, Routes, Store};
 use stillgood::time::{Clock, ManualClock, SystemClock, Timestamp};
 
@@ -56,6 +56,38 @@ impl Bench {
 
 fn now() -> Timestamp {
     SystemClock.now()
+}
+
+#[test]
+fn a_signer_that_comes_just_after_everything_was_to_be_signed_again_signs_it() {
+    let b = bench(None, Lab::new("One"), now());
+    let signed_by = |n| {
+        let live = b.issuer.slot().live();
+        let serial = long_serial(n);
+        let (segment, _) = live.wave(HashAlgorithm::Sha1)?.find(&serial, stillgood::store::hash(&serial))?;
+        Some(segment.template().spec().responder.clone())
+    };
+    b.presigner.set_signer(&b.issuer, Some(b.lab.active_signer()));
+    b.presigner.set_table(&b.issuer, table(3000, 10, None));
+    b.settle();
+    let exposed = signed_by(5).unwrap();
+
+    // Without that it is served on, and replaced as it comes due.
+    let other = Lab::new("Two");
+    let next = || Some(Arc::new(ActiveSigner::new(other.signer_key.clone(), other.signer.clone(), &b.lab.ca)));
+    b.presigner.set_signer(&b.issuer, next());
+    b.settle();
+    assert_eq!(signed_by(5), Some(exposed.clone()));
+
+    b.presigner.set_signer(&b.issuer, Some(b.lab.active_signer()));
+    assert!(b.presigner.resign(&b.issuer) > 0);
+    b.settle();
+    assert_eq!(signed_by(5), Some(exposed.clone()));
+    b.presigner.set_signer(&b.issuer, next());
+    b.settle();
+    for n in [5, 6, 2999] {
+        assert!(signed_by(n).is_some_and(|signer| signer != exposed), "{n}");
+    }
 }
 
 #[test]

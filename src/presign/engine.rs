@@ -22,6 +22,9 @@ use std::time::Duration;
 pub(super) const CHANGES_PER_SEGMENT: usize = 1024;
 /// How long the segments of an issuer that has been taken out are kept, should it come back.
 const KEEP_LEFT_BEHIND: Duration = Duration::from_secs(30 * 86_400);
+/// A signer that comes into use so soon after everything was to be signed again was meant to sign it: a look at its files, or its
+/// skew, was still to come.
+const RESIGN_AGAIN: Duration = Duration::from_secs(600);
 /// One of so many threads stays when everything has been signed once.
 const BACKGROUND_SHARE: usize = 4;
 
@@ -195,20 +198,28 @@ impl Presigner {
         }
     }
 
-    /// Takes a signer into use, or leaves the issuer without one. What the one before it signed is served on; slices that
-    /// waited for a signer are signed now.
+    /// Takes a signer into use, or leaves the issuer without one. What the one before it signed is served on, but where all was
+    /// to be signed again a moment ago ([`Presigner::resign`]); slices that waited for a signer are signed now.
     pub fn set_signer(&self, issuer: &Arc<Issuer>, signer: Option<Arc<ActiveSigner>>) {
+        let before = issuer.view().signer.clone();
         issuer.update(|view| super::View { signer: signer.clone(), ..view.clone() });
         issuer.note_on_demand(None);
-        if signer.is_some() {
+        if let Some(signer) = signer {
+            let is_other = before.is_some_and(|before| before.certificate() != signer.certificate());
+            if is_other && issuer.was_resigned_within(RESIGN_AGAIN) {
+                self.resign(issuer);
+            }
             self.shared.bring_up_to_date(issuer, self.shared.clock.now());
         }
     }
 
-    /// Has everything that is served for an issuer signed again now, by the signer in use; what is held is served until then.
-    /// Gives how many slices that are.
+    /// Has everything that is served for an issuer signed again now, by the signer in use; what is held is served until then. If
+    /// another signer comes into use within ten minutes, it was meant: then everything is signed once more. Gives how many slices
+    /// that are.
     pub fn resign(&self, issuer: &Arc<Issuer>) -> usize {
         let now = self.shared.clock.now();
+        issuer.note_resigned();
+        issuer.begin_epoch();
         let mut slices = 0;
         let mut state = self.shared.lock();
         for algorithm in &issuer.view().settings.certid_hashes {

@@ -6,14 +6,14 @@ use super::table::Table;
 use crate::ocsp::{HashAlgorithm, Profile, ResponderId, Unissued};
 use crate::signer::Signer;
 use crate::store::{IssuerSlot, Policy};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, monotonic};
 use crate::x509::Certificate;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ring::digest;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 /// The number of the next issuer.
@@ -158,6 +158,8 @@ pub struct Issuer {
     removed: AtomicBool,
     is_looked_at: watch::Sender<bool>,
     epoch: AtomicU64,
+    /// When everything was last to be signed again whatever it says.
+    resigned: ArcSwapOption<Instant>,
     demand_fault: ArcSwapOption<String>,
     waiting: Waiting,
 }
@@ -188,6 +190,7 @@ impl Issuer {
             removed: AtomicBool::new(false),
             is_looked_at: watch::Sender::new(true),
             epoch: AtomicU64::new(0),
+            resigned: ArcSwapOption::empty(),
             demand_fault: ArcSwapOption::empty(),
             waiting: Waiting::default(),
         }
@@ -254,6 +257,16 @@ impl Issuer {
     /// Whether a segment with this sequence number is to be signed again, whatever it says.
     pub(super) fn is_outdated(&self, sequence: u64) -> bool {
         sequence < self.outdated_before.load(Ordering::SeqCst)
+    }
+
+    /// Notes that everything is to be signed again by whoever is the signer.
+    pub(super) fn note_resigned(&self) {
+        self.resigned.store(Some(Arc::new(monotonic())));
+    }
+
+    /// Whether that was so short a time ago.
+    pub(super) fn was_resigned_within(&self, span: Duration) -> bool {
+        self.resigned.load().as_ref().is_some_and(|at| monotonic().saturating_duration_since(**at) < span)
     }
 
     /// Counts on from what an earlier process has used.

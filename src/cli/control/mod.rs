@@ -22,6 +22,7 @@ use crate::responder::IssuerReport;
 use crate::time::{Clock, Timestamp};
 use std::future::Future;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,11 +99,15 @@ pub(super) struct Served {
 /// Has what is served for an issuer signed again.
 pub(super) type Resign = dyn Fn(&str) -> Option<usize> + Send + Sync;
 
+/// Looks at signers and sources; waits for no file for long.
+pub(super) type Look = dyn Fn() -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync;
+
 /// Answers operators.
 pub(super) struct Desk<A, R> {
     pub(super) agent: Box<dyn Fn() -> Option<A> + Send + Sync>,
     pub(super) registry: R,
     pub(super) served: Box<dyn Fn() -> Served + Send + Sync>,
+    pub(super) look: Box<Look>,
     /// How many slices that are, if there is such an issuer.
     pub(super) resign: Box<Resign>,
     /// `None`: it could not be opened at the start.
@@ -201,7 +206,9 @@ impl<A: Renewals, R: Registries> Desk<A, R> {
     }
 
     /// No matter of the agent's: signers that are files are exposed too.
-    fn resign(&self, reach: &Target, who: String, reason: &str) -> Result<Taken, Refusal> {
+    async fn resign(&self, reach: &Target, who: String, reason: &str) -> Result<Taken, Refusal> {
+        // A signer that was put in the place of another a moment ago is the one that is meant.
+        (self.look)().await;
         let status = self.picture();
         let within = |slot: &&SlotReport| match reach {
             Target::All => true,
@@ -351,7 +358,7 @@ impl<A: Renewals, R: Registries> Control for Desk<A, R> {
             return self.approve_registry(generation, who, &reason).await;
         }
         if let Order::Resign(target) = &command.order {
-            return self.resign(target, who, &reason);
+            return self.resign(target, who, &reason).await;
         }
         let agent = self.agent()?;
         let now = self.clock.now();

@@ -157,6 +157,7 @@ fn without_an_agent_what_needs_one_says_so_and_the_rest_works() {
             let desk = site.desk.clone();
             move || (desk.served)()
         }),
+        look: Box::new(|| Box::pin(async {})),
         resign: Box::new(|id| (id == "files-ca").then_some(3)),
         trail: site.desk.trail.clone(),
         clock: site.desk.clock.clone(),

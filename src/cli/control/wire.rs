@@ -15,7 +15,12 @@ use arc_swap::ArcSwap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
+
+/// How long an operator waits for files to be looked at.
+const LOOK_LIMIT: Duration = Duration::from_secs(3);
 
 /// What the socket of a running service is made of.
 pub(in crate::cli) struct Parts {
@@ -38,7 +43,7 @@ pub(in crate::cli) fn open(parts: Parts) -> Result<ControlHandle, SocketError> {
     let started = parts.clock.now();
     let renewal = parts.config.clone();
     let registry = Followed { handle: parts.registry, config: parts.config, clock: parts.clock.clone() };
-    let signs = responder.clone();
+    let (signs, looks) = (responder.clone(), responder.clone());
     // The page holds whoever asks.
     let page = Arc::downgrade(&parts.page);
     let served = move || {
@@ -59,6 +64,7 @@ pub(in crate::cli) fn open(parts: Parts) -> Result<ControlHandle, SocketError> {
         registry,
         served: Box::new(served),
         socket: std::path::absolute(&admin.socket).unwrap_or_else(|_| admin.socket.clone()),
+        look: Box::new(move || look(looks.clone())),
         resign: Box::new(move |issuer| signs.resign(issuer)),
         trail: parts.trail,
         clock: parts.clock,
@@ -70,6 +76,20 @@ pub(in crate::cli) fn open(parts: Parts) -> Result<ControlHandle, SocketError> {
     let handle = start(&admin.socket, admin.socket_mode, desk)?;
     tracing::info!("operators are answered on {}", admin.socket.display());
     Ok(handle)
+}
+
+/// Looks at all files of all issuers, and leaves those behind that keep their reader waiting.
+fn look(responder: Responder) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        let (done, is_done) = tokio::sync::oneshot::channel();
+        let look = move || {
+            responder.poll();
+            let _ = done.send(()); // unless nobody waits any more
+        };
+        if std::thread::Builder::new().name("look-now".into()).spawn(look).is_ok() {
+            let _ = tokio::time::timeout(LOOK_LIMIT, is_done).await;
+        }
+    })
 }
 
 impl Renewals for agent::Handle {

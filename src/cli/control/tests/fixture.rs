@@ -317,6 +317,7 @@ impl Site {
                 let served = served.clone();
                 move || served.lock().unwrap().clone()
             }),
+            look: Box::new(|| Box::pin(async {})),
             resign: Box::new(|id| (id != "gone").then_some(2)),
             trail: Some(trail),
             clock,
