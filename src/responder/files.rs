@@ -4,6 +4,7 @@ use super::spec::{IssuerSpec, SignerOrigin};
 use crate::status::Watch;
 use crate::time::{Timestamp, monotonic};
 use std::path::PathBuf;
+use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::{Duration, Instant};
 
 /// How long to wait before something that failed is tried again although its files did not change: a missing mount comes back,
@@ -12,10 +13,16 @@ const RETRY: Duration = Duration::from_secs(10);
 /// The longest wait after one failure upon another: reading a large index that stays bad must not take a core.
 const MAX_RETRY: Duration = Duration::from_secs(320);
 
-/// The files of an issuer, as its reader sees them.
+/// The files of an issuer, as its readers see them. Each part is held for as long as reading it takes, which may be for ever: it
+/// is tried and never waited for, and where one hangs the other is read on.
 pub(super) struct Files {
-    pub(super) status: Part,
-    pub(super) signer: Part,
+    pub(super) status: Mutex<Part>,
+    pub(super) signer: Mutex<SignerFiles>,
+}
+
+/// What a signer is read from.
+pub(super) struct SignerFiles {
+    pub(super) part: Part,
     /// [`Slot::version`](crate::signer::slots::Slot::version) of the signer that was last looked at.
     pub(super) slot_version: Option<u64>,
 }
@@ -84,17 +91,27 @@ impl Part {
 
 impl Files {
     pub(super) fn new(spec: &IssuerSpec) -> Self {
-        Files { status: Part::new(status_paths(spec)), signer: Part::new(signer_paths(spec)), slot_version: None }
+        Files { status: Mutex::new(Files::status_of(spec)), signer: Mutex::new(Files::signer_of(spec)) }
+    }
+
+    pub(super) fn status_of(spec: &IssuerSpec) -> Part {
+        Part::new(spec.sources.iter().map(|source| source.path().to_path_buf()).collect())
+    }
+
+    pub(super) fn signer_of(spec: &IssuerSpec) -> SignerFiles {
+        let paths = match &spec.signer {
+            Some(SignerOrigin::Files(files)) => vec![files.certificate.clone(), files.key.clone()],
+            Some(SignerOrigin::Slot { .. }) | None => Vec::new(),
+        };
+        SignerFiles { part: Part::new(paths), slot_version: None }
     }
 }
 
-pub(super) fn status_paths(spec: &IssuerSpec) -> Vec<PathBuf> {
-    spec.sources.iter().map(|source| source.path().to_path_buf()).collect()
-}
-
-pub(super) fn signer_paths(spec: &IssuerSpec) -> Vec<PathBuf> {
-    match &spec.signer {
-        Some(SignerOrigin::Files(files)) => vec![files.certificate.clone(), files.key.clone()],
-        Some(SignerOrigin::Slot { .. }) | None => Vec::new(),
+/// Gives it unless somebody reads it.
+pub(super) fn free<T>(part: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match part.try_lock() {
+        Ok(part) => Some(part),
+        Err(TryLockError::Poisoned(part)) => Some(part.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
     }
 }

@@ -1,6 +1,7 @@
 //! One issuer and its files: what has been read of them, what is watched, what went wrong.
 
-use super::files::{Files, Part, signer_paths, status_paths};
+use super::attended::{Attended, Busy};
+use super::files::{Files, Part, SignerFiles, free};
 use super::guard::{refuse_collapse, refuse_step_back};
 use super::report::{IssuerReport, SignerReport, SourceSummary};
 use super::spec::{IssuerSpec, SignerOrigin};
@@ -9,11 +10,11 @@ use crate::ocsp::Profile;
 use crate::presign::{Issuer, Presigner, Table};
 use crate::signer::{RsaPadding, SignerKind, files};
 use crate::status::{LoadError, Source, StatusSet};
-use crate::time::{Timestamp, monotonic};
+use crate::time::Timestamp;
 use crate::x509::Certificate;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,8 +39,7 @@ pub(super) struct Reader {
 pub(super) struct Managed {
     spec: IssuerSpec,
     issuer: Arc<Issuer>,
-    /// Held for as long as reading takes, which may be for ever: it is tried and never waited for.
-    files: Mutex<Files>,
+    files: Files,
     /// Held for moments.
     known: Mutex<Known>,
     /// Another spec has taken its place, or it has been taken out: what a reader still brings is not wanted.
@@ -51,7 +51,7 @@ pub(super) struct Managed {
 
 /// What has been read, and what went wrong.
 #[derive(Clone, Default)]
-struct Known {
+pub(super) struct Known {
     signer: Option<SignerReport>,
     signer_fault: Option<String>,
     /// Under which rule book the signer in use was found good.
@@ -63,7 +63,8 @@ struct Known {
     /// The record names other sources than those that were read: a difference is meant.
     has_new_sources: bool,
     answer: Option<ReadBack>,
-    busy: Option<Busy>,
+    reads_signer: Option<Busy>,
+    reads_status: Option<Busy>,
 }
 
 /// An answer that was read back from what is served, and how that went.
@@ -73,15 +74,6 @@ struct ReadBack {
     sequence: u64,
     at: Timestamp,
     fault: Option<String>,
-}
-
-/// Somebody reads the files.
-#[derive(Clone, Copy)]
-struct Busy {
-    since: Timestamp,
-    began: Instant,
-    /// It has been told that this takes long.
-    is_told: bool,
 }
 
 impl Managed {
@@ -95,7 +87,7 @@ impl Managed {
         }
         Managed {
             issuer,
-            files: Mutex::new(Files::new(&spec)),
+            files: Files::new(&spec),
             known: Mutex::default(),
             is_over: AtomicBool::new(false),
             handing_over: Arc::default(),
@@ -134,33 +126,32 @@ impl Managed {
             return self.clone();
         }
         self.end();
-        let files = match self.files.try_lock() {
-            Ok(mut files) => Some(std::mem::replace(&mut *files, Files::new(&spec))),
-            Err(_) => None,
-        };
-        let mut files = files.unwrap_or_else(|| Files::new(&spec));
+        let (status, signer) = (free(&self.files.status), free(&self.files.signer));
+        let mut status = status.map(|mut part| std::mem::replace(&mut *part, Files::status_of(&spec)));
+        let mut signer = signer.map(|mut part| std::mem::replace(&mut *part, Files::signer_of(&spec)));
         // The profile decides which reasons may be given, and what a signer must be.
         let same_profile = spec.settings.profile == self.spec.settings.profile;
         let same_scope = spec.crls_are_complete == self.spec.crls_are_complete;
         if spec.sources != self.spec.sources || !same_scope || !same_profile {
-            files.status = Part::new(status_paths(&spec));
+            status = None;
         }
         if spec.signer != self.spec.signer || !same_profile {
-            files.signer = Part::new(signer_paths(&spec));
-            files.slot_version = None;
+            signer = None;
         }
+        let mut status = status.unwrap_or_else(|| Files::status_of(&spec));
+        let mut signer = signer.unwrap_or_else(|| Files::signer_of(&spec));
         if spec.certificate != self.spec.certificate {
             // A renewed one: the signer, and lists, must hold under it too.
             presigner.set_certificate(&self.issuer, &spec.certificate);
-            files.signer.wanted = true;
-            files.status.wanted = true;
+            signer.part.wanted = true;
+            status.wanted = true;
         }
         presigner.set_settings(&self.issuer, spec.settings.clone());
-        let mut known = Known { busy: None, ..self.known().clone() };
+        let mut known = Known { reads_signer: None, reads_status: None, ..self.known().clone() };
         known.has_new_sources |= spec.sources != self.spec.sources;
         Arc::new(Managed {
             issuer: self.issuer.clone(),
-            files: Mutex::new(files),
+            files: Files { status: Mutex::new(status), signer: Mutex::new(signer) },
             known: Mutex::new(known),
             is_over: AtomicBool::new(false),
             handing_over: self.handing_over.clone(),
@@ -175,7 +166,7 @@ impl Managed {
     }
 
     /// It is changed as a whole, by one assignment after another that cannot fail.
-    fn known(&self) -> MutexGuard<'_, Known> {
+    pub(super) fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -186,39 +177,39 @@ impl Managed {
         (!self.is_over.load(Ordering::SeqCst)).then(|| give(&presigner))
     }
 
-    /// Reads what changed. The signer first: without it nothing that the statuses bring could be signed.
-    /// True if statuses were read, which takes memory for a moment. Does nothing if somebody else is at it.
+    /// Reads what changed, but for what somebody else is reading. The signer first: without it nothing that the statuses bring
+    /// could be signed. True if statuses were read, which takes memory for a moment.
     pub(super) fn poll(&self, reader: &Reader, now: Timestamp) -> bool {
-        let mut files = match self.files.try_lock() {
-            Ok(files) => files,
-            Err(TryLockError::Poisoned(files)) => files.into_inner(),
-            Err(TryLockError::WouldBlock) => return false,
-        };
         if self.is_over.load(Ordering::SeqCst) {
             return false;
         }
-        let _busy = Attended::by(self, now);
-        self.poll_signer(&mut files, reader, now);
-        let read = files.status.is_due(now);
+        let signer = free(&self.files.signer);
+        if let Some(mut files) = signer {
+            let _busy = Attended::by(self, |known| &mut known.reads_signer, now);
+            self.poll_signer(&mut files, reader, now);
+        }
+        let Some(mut status) = free(&self.files.status) else { return false };
+        let _busy = Attended::by(self, |known| &mut known.reads_status, now);
+        let read = status.is_due(now);
         if read {
             // On a thread of its own: the memory that reading takes is given back when the thread ends.
             let fault = thread::scope(|scope| {
-                let since = files.status.changed_since;
+                let since = status.changed_since;
                 let read = move || self.read_status(reader, now, since);
                 match thread::Builder::new().name("read".into()).spawn_scoped(scope, read) {
                     Ok(reading) => reading.join().unwrap_or_else(|panic| resume_unwind(panic)).err(),
                     Err(error) => Some(format!("cannot start the thread that reads them: {error}")),
                 }
             });
-            self.settle_status(&mut files, fault, now);
+            self.settle_status(&mut status, fault, now);
         }
         self.issuer.mark_looked_at();
         read
     }
 
-    fn poll_signer(&self, files: &mut Files, reader: &Reader, now: Timestamp) {
-        files.signer.wanted |= self.slot_has_changed(files);
-        if !files.signer.is_due(now) {
+    fn poll_signer(&self, files: &mut SignerFiles, reader: &Reader, now: Timestamp) {
+        files.part.wanted |= self.slot_has_changed(files);
+        if !files.part.is_due(now) {
             return;
         }
         let fault = self.read_signer(files, reader, now).err();
@@ -233,9 +224,9 @@ impl Managed {
                 presigner.set_signer(&self.issuer, None);
             });
         }
-        let is_news = files.signer.settled(fault, now);
-        self.known().signer_fault.clone_from(&files.signer.fault);
-        if is_news && let Some(fault) = &files.signer.fault {
+        let is_news = files.part.settled(fault, now);
+        self.known().signer_fault.clone_from(&files.part.fault);
+        if is_news && let Some(fault) = &files.part.fault {
             let held = match self.issuer.view().signer.is_some() {
                 true => "the signer in use stays",
                 false => "nothing can be signed",
@@ -248,10 +239,10 @@ impl Managed {
         }
     }
 
-    fn settle_status(&self, files: &mut Files, fault: Option<String>, now: Timestamp) {
-        let is_news = files.status.settled(fault, now);
-        self.known().status_fault.clone_from(&files.status.fault);
-        if is_news && let Some(fault) = &files.status.fault {
+    fn settle_status(&self, status: &mut Part, fault: Option<String>, now: Timestamp) {
+        let is_news = status.settled(fault, now);
+        self.known().status_fault.clone_from(&status.fault);
+        if is_news && let Some(fault) = &status.fault {
             tracing::error!(issuer = self.spec.id, "statuses not taken over: {fault}; the previous ones are used on");
         }
     }
@@ -286,25 +277,21 @@ impl Managed {
     /// After a panic while its files were read.
     pub(super) fn panicked(&self, now: Timestamp) {
         tracing::error!(issuer = self.spec.id, "reading this issuer's files panicked; the others go on");
-        let mut files = match self.files.try_lock() {
-            Ok(files) => files,
-            Err(TryLockError::Poisoned(files)) => files.into_inner(),
-            Err(TryLockError::WouldBlock) => return,
-        };
-        files.status.settled(Some("reading its files panicked; see the log".into()), now);
-        self.known().status_fault.clone_from(&files.status.fault);
+        let Some(mut status) = free(&self.files.status) else { return };
+        status.settled(Some("reading its files panicked; see the log".into()), now);
+        self.known().status_fault.clone_from(&status.fault);
     }
 
     /// Tells once of a reader that has been at it for longer than `late`.
     pub(super) fn tell_if_late(&self, late: Duration) {
         let mut known = self.known();
-        if let Some(busy) = known.busy.as_mut().filter(|busy| !busy.is_told && busy.began.elapsed() >= late) {
-            busy.is_told = true;
-            tracing::error!(issuer = self.spec.id, "{}", busy.text());
+        let Known { reads_signer, reads_status, .. } = &mut *known;
+        for fault in [reads_signer, reads_status].into_iter().flatten().filter_map(|busy| busy.news(late)) {
+            tracing::error!(issuer = self.spec.id, "{fault}");
         }
     }
 
-    fn read_signer(&self, files: &mut Files, reader: &Reader, now: Timestamp) -> Result<(), String> {
+    fn read_signer(&self, files: &mut SignerFiles, reader: &Reader, now: Timestamp) -> Result<(), String> {
         let (certificate, key, order, origin) = match &self.spec.signer {
             None => {
                 self.hand_over(reader, |presigner| {
@@ -353,7 +340,7 @@ impl Managed {
     }
 
     /// Whether another signer has become current in the slot since it was last looked at.
-    fn slot_has_changed(&self, files: &Files) -> bool {
+    fn slot_has_changed(&self, files: &SignerFiles) -> bool {
         match &self.spec.signer {
             Some(SignerOrigin::Slot { slot, .. }) => files.slot_version != Some(slot.version()),
             _ => false,
@@ -419,7 +406,7 @@ impl Managed {
 
     pub(super) fn report(&self, presigner: &Presigner, late: Duration, now: Timestamp) -> IssuerReport {
         let known = self.known().clone();
-        let overdue = known.busy.filter(|busy| busy.began.elapsed() >= late).map(Busy::text);
+        let overdue = [known.reads_status, known.reads_signer].into_iter().flatten().find_map(|busy| busy.fault(late));
         let view = self.issuer.view();
         let table = view.table.as_ref();
         let live = self.issuer.slot().live();
@@ -462,34 +449,6 @@ impl Managed {
             revocation_waits_secs: presigner.revocation_waits(&self.issuer).as_secs(),
             is_ordered: matches!(self.spec.signer, Some(SignerOrigin::Slot { .. })),
             is_disabled: self.spec.is_disabled,
-        }
-    }
-}
-
-impl Busy {
-    fn text(self) -> String {
-        format!(
-            "its files have been read since {} and that has not ended: a file system hangs or a source is very large; what was read before is used on",
-            self.since
-        )
-    }
-}
-
-/// Says that an issuer's files are being read, for as long as it lives.
-struct Attended<'a>(&'a Managed);
-
-impl<'a> Attended<'a> {
-    fn by(managed: &'a Managed, now: Timestamp) -> Self {
-        managed.known().busy = Some(Busy { since: now, began: monotonic(), is_told: false });
-        Attended(managed)
-    }
-}
-
-impl Drop for Attended<'_> {
-    fn drop(&mut self) {
-        let busy = self.0.known().busy.take();
-        if busy.is_some_and(|busy| busy.is_told) {
-            tracing::info!(issuer = self.0.spec.id, "its files have been read after all");
         }
     }
 }

@@ -15,6 +15,7 @@
 //! # }
 //! ```
 
+mod attended;
 mod files;
 mod guard;
 mod managed;

@@ -2,7 +2,7 @@
 //!
 //! A file system may hang (NFS, a stuck disk), and then whoever asks it anything waits as long. So the files are looked at by
 //! threads that nobody waits for longer than [`Pace`] allows: an issuer at which one is held up keeps that thread, and another
-//! goes on with the next. No issuer has more than one.
+//! goes on with the next. No issuer has more than two, one for its signer and one for its sources.
 
 use super::managed::{Managed, Reader};
 use crate::time::{Timestamp, monotonic};
@@ -11,7 +11,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Threads that may be held up beyond one for each issuer: at files that a record named before.
+/// Threads that may be held up beyond two for each issuer: at files that a record named before.
 const SPARE: usize = 64;
 /// How soon a request to stop is noticed while a look lasts.
 const STOP_LOOK: Duration = Duration::from_millis(100);
@@ -109,7 +109,7 @@ impl Pass {
     fn start(self: &Arc<Self>, turn: u32) -> Option<()> {
         let pass = self.clone();
         let at_work = self.reader.at_work.clone();
-        if Arc::strong_count(&at_work) > self.issuers.len() + SPARE {
+        if Arc::strong_count(&at_work) > 2 * self.issuers.len() + SPARE {
             tracing::error!("too many threads are held up by file systems; files are not looked at");
             return None;
         }

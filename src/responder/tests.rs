@@ -145,6 +145,25 @@ fn a_source_that_hangs_is_named_and_keeps_nobody_else_waiting() {
 }
 
 #[test]
+fn a_signer_is_taken_into_use_although_a_source_hangs() {
+    let ca = Ca::new("Half");
+    ca.index("hung", &["V\t1\t\t01"]);
+    let (responder, released) = hanging(quick());
+    let unsigned = IssuerSpec { signer: None, ..ca.spec("half", "hung") };
+    let signer = || responder.reports()[0].signer.as_ref().map(|signer| signer.serial.clone());
+    let of_signer = || responder.reports()[0].signer_fault.clone();
+    let nowhere = unsigned.with_signer(ca.path("signer.der"), ca.path("ca.key"));
+    responder.set_issuers(vec![nowhere]);
+    eventually("the source hangs", || fault(&responder, "half").is_some());
+    assert!(signer().is_none() && of_signer().is_some());
+    std::fs::copy(ca.path("ca.der"), ca.path("signer.der")).unwrap();
+    eventually("the signer is there", || signer().is_some() && of_signer().is_none());
+    assert!(fault(&responder, "half").is_some_and(|fault| fault.contains("has not ended")), "the source hangs on");
+    released.store(true, Ordering::SeqCst);
+    eventually("served", || ca.said(&responder, 1).is_some());
+}
+
+#[test]
 fn another_source_is_read_although_the_one_before_it_hangs_and_what_that_brings_late_is_not_used() {
     let ca = Ca::new("Moved");
     ca.index("hung", &["V\t1\t\t01"]);
