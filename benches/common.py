@@ -225,15 +225,28 @@ def write_paths(openssl, directory, seed):
     return [line for line, _ in zip(open(directory / "paths.txt"), range(200))]
 
 
-def run_wrk(wrk, cpu, port, script, argument, seconds, connections):
-    command = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script), f"http://127.0.0.1:{port}/", "--",
-               str(argument)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60,
-                          preexec_fn=lambda: os.sched_setaffinity(0, {cpu}))
-    line = next((line for line in done.stdout.splitlines() if line.startswith("RESULT ")), None)
+def start_wrk(wrk, cpu, port, script, argument, seconds, connections, timeout=2):
+    command = [wrk, "-t1", f"-c{connections}", f"-d{seconds}s", f"--timeout={timeout}s", "-s", str(script),
+               f"http://127.0.0.1:{port}/", "--", str(argument)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            preexec_fn=lambda: os.sched_setaffinity(0, {cpu}))
+
+
+def result_of(wrk, timeout):
+    """What a wrk that was started says when it ends."""
+    try:
+        out, errors = wrk.communicate(timeout=timeout)
+    except subprocess.TimeoutExpired:
+        wrk.kill()
+        out, errors = wrk.communicate()
+    line = next((line for line in out.splitlines() if line.startswith("RESULT ")), None)
     if line is None:
-        die(f"wrk failed:\n{done.stdout}{done.stderr}")
+        die(f"wrk failed ({wrk.returncode}):\n{out}{errors}")
     return json.loads(line[7:])
+
+
+def run_wrk(wrk, cpu, port, script, argument, seconds, connections):
+    return result_of(start_wrk(wrk, cpu, port, script, argument, seconds, connections), seconds + 60)
 
 
 def spread(values, form):
