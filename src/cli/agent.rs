@@ -109,9 +109,6 @@ impl RenewalAgent {
         if renewal_of(&running.config) == renewal_of(config) {
             return;
         }
-        if running.config.renewal.node != config.renewal.node {
-            tracing::warn!("[renewal] node has changed: that takes a restart; the rest is taken over");
-        }
         match Settings::of(config, &self.clock, Some((&running.config, &running.settings))) {
             Ok(settings) => {
                 running.settings = settings.clone();

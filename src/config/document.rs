@@ -5,6 +5,7 @@
 use super::fault::{Fault, Faults, Lines, Position};
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use toml::de::{DeTable, DeValue};
@@ -83,6 +84,23 @@ impl Node {
             },
         };
         Ok(Node { at, value })
+    }
+
+    /// The keys of a table, and behind a dot those of the tables in it.
+    pub(crate) fn keys(&self) -> BTreeSet<String> {
+        let mut keys = BTreeSet::new();
+        for entry in self.entries() {
+            keys.insert(entry.key.clone());
+            keys.extend(entry.node.entries().iter().map(|inner| join(&entry.key, &inner.key)));
+        }
+        keys
+    }
+
+    fn entries(&self) -> &[Entry] {
+        match &self.value {
+            Value::Table(entries) => entries,
+            _ => &[],
+        }
     }
 
     /// What kind of value it is, for messages.

@@ -48,7 +48,7 @@ pub mod defaults {
 }
 
 use document::{Collector, Node, Section};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
@@ -84,6 +84,8 @@ pub struct Config {
     pub enrolment: BTreeMap<String, Enrolment>,
     /// `[signer]` and `[response]` as written, for the registry to lay records over.
     pub issuer_defaults: IssuerDefaults,
+    /// Which keys the file has, in two levels: `registry` and `registry.source`. What is not among them has its default.
+    pub written: BTreeSet<String>,
     /// Allowed, but seldom meant.
     pub warnings: Vec<Fault>,
 }
@@ -162,6 +164,7 @@ impl Config {
             renewal,
             enrolment,
             issuer_defaults,
+            written: document.keys(),
             warnings,
         })
     }

@@ -1,11 +1,14 @@
 //! A running service: state directory, registry, responder, listeners, signals.
 
+mod change;
+mod config_file;
 mod keeper;
 mod progress;
 mod registry;
 mod service;
 mod signals;
 
+use self::config_file::ConfigFile;
 use self::keeper::{Keeper, Order};
 use self::registry::Registry;
 use self::service::{Endpoint, Service};
@@ -18,7 +21,6 @@ use crate::admin;
 use crate::config::{Config, LogFormat};
 use crate::endpoint::{self, Bound, Handle, Server, Settings};
 use crate::responder::{Responder, ResponderSettings};
-use crate::status::Watch;
 use crate::time::{Clock, SystemClock};
 use arc_swap::ArcSwap;
 use std::fs::File;
@@ -124,13 +126,13 @@ async fn serve(config: Config, options: &Options<'_>, log: &Log, taken: Taken) -
         tracing::info!("these sockets were handed over; [endpoint] listen is not used");
     }
     let shared = Arc::new(ArcSwap::from_pointee(config.clone()));
-    let config_watch = Watch::new([config.file.clone()]);
+    let config_file = ConfigFile::new(config.file.clone());
     let shown = responder.clone();
     let endpoint = Arc::new(Endpoint::new(endpoint));
     let mut changes = registry.changes();
     let mut service = Service {
         config,
-        config_watch,
+        config_file,
         responder,
         registry,
         sockets,

@@ -4,15 +4,15 @@ use super::super::agent::{self, RenewalAgent};
 use super::super::control::wire::{self, Parts};
 use super::super::shield;
 use super::super::supervisor::Sockets;
+use super::config_file::ConfigFile;
 use super::keeper::Work;
 use super::registry::Registry;
-use super::{GRACE, listen, service};
+use super::{GRACE, change, listen, service};
 use crate::admin;
 use crate::admin::control::{ControlHandle, SocketError};
 use crate::config::Config;
 use crate::endpoint::{Handle, Pulse};
 use crate::responder::Responder;
-use crate::status::Watch;
 use crate::time::Clock;
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;
@@ -56,7 +56,7 @@ impl Endpoint {
 /// What runs, and what it was configured by.
 pub(super) struct Service {
     pub(super) config: Config,
-    pub(super) config_watch: Watch,
+    pub(super) config_file: ConfigFile,
     pub(super) responder: Responder,
     pub(super) registry: Registry,
     /// Sockets that were handed over at the start.
@@ -115,13 +115,81 @@ impl Service {
     }
 }
 
+impl Service {
+    /// Takes the configuration over as it is now, as a whole or not at all.
+    fn take_over(&mut self) {
+        match self.config_file.read() {
+            Ok(Some(next)) => {
+                if let Err(error) = self.change_to(next) {
+                    refused(&error);
+                }
+            }
+            Ok(None) => tracing::info!("{} is being written; it is read when it rests", self.config.file.display()),
+            Err(error) => refused(&error),
+        }
+    }
+
+    fn change_to(&mut self, next: Config) -> Result<(), String> {
+        if let Some(error) = change::refusal(&self.config, &next) {
+            return Err(error);
+        }
+        for what in change::takes_a_restart(&self.config, &next) {
+            tracing::warn!("{what} has changed: that takes a restart; the rest is taken over");
+        }
+        if let Some(doubt) = shield::hampers(&self.config, &next) {
+            tracing::warn!("{doubt}");
+        }
+        if let Some(generation) = &self.registry.view().current {
+            for (name, issuers) in change::orphaned(&self.config, &next, generation) {
+                tracing::warn!(
+                    "[enrolment.{name}] is gone from the configuration, and {issuers} issuers get their signers there: none of these                     is renewed until the section is back or their records name another"
+                );
+            }
+        }
+        let next = change::without_those(&self.config, next);
+        let same_sockets = next.endpoint.listen == self.config.endpoint.listen
+            && next.endpoint.workers == self.config.endpoint.workers;
+        if same_sockets {
+            let service = service(&next, &self.responder)?;
+            self.endpoint.lock().iter().for_each(|endpoint| endpoint.replace(&service));
+        } else {
+            let endpoint = listen(&next, &self.responder, &self.sockets)?;
+            self.admin_state.set_endpoint(&endpoint);
+            let after = endpoint.addresses().to_vec();
+            let before = self.endpoint.exchange(endpoint);
+            tell_moved(before.addresses(), &after);
+            std::thread::spawn(move || before.shutdown(GRACE));
+        }
+        self.registry.change(&next);
+        self.renewal.change(&next);
+        self.shared.store(Arc::new(next.clone()));
+        tracing::info!("configuration taken over from {}", next.file.display());
+        self.config = next;
+        Ok(())
+    }
+}
+
+fn refused(error: &str) {
+    tracing::error!("the configuration is refused and the one in use stays: {error}");
+}
+
+fn tell_moved(before: &[SocketAddr], after: &[SocketAddr]) {
+    let (new, gone) = change::moved(before, after);
+    for address in new {
+        tracing::info!("answering OCSP requests on http://{address}/");
+    }
+    for address in gone {
+        tracing::warn!("no longer listening on http://{address}/: what was begun there is finished");
+    }
+}
+
 impl Work for Service {
     fn look(&mut self) {
         let _ = self.start_admin(); // told at the start
         let _ = self.start_control();
         self.admin_state.look_at_load();
-        if !self.config_watch.poll().is_empty() {
-            self.reload();
+        if self.config_file.has_changed() {
+            self.take_over();
         }
         self.follow_renewal();
     }
@@ -135,67 +203,7 @@ impl Work for Service {
         self.renewal.stop();
     }
 
-    /// Takes a changed configuration over as a whole, or not at all.
     fn reload(&mut self) {
-        let file = self.config.file.clone();
-        if std::fs::metadata(&file).is_ok_and(|metadata| !metadata.is_file()) {
-            let file = file.display();
-            tracing::error!("the configuration is refused and the one in use stays: {file} is not a regular file");
-            return;
-        }
-        let mut next = match Config::load(&file) {
-            Ok(next) => next,
-            Err(faults) => {
-                tracing::error!("the configuration is refused and the one in use stays:\n{faults}");
-                return;
-            }
-        };
-        for (what, changed) in [
-            ("state_dir", next.state_dir != self.config.state_dir),
-            ("[admin]", next.admin != self.config.admin),
-            ("[presign]", next.presign != self.config.presign),
-            ("[on_demand]", next.on_demand != self.config.on_demand),
-            ("[log] format", next.log.format != self.config.log.format),
-        ] {
-            if changed {
-                tracing::warn!("{what} has changed: that takes a restart; the rest is taken over");
-            }
-        }
-        if let Some(doubt) = shield::hampers(&self.config, &next) {
-            tracing::warn!("{doubt}");
-        }
-        next.state_dir.clone_from(&self.config.state_dir);
-        next.admin.clone_from(&self.config.admin);
-        next.presign.clone_from(&self.config.presign);
-        next.on_demand.clone_from(&self.config.on_demand);
-        next.log.format = self.config.log.format;
-        let same_sockets = next.endpoint.listen == self.config.endpoint.listen
-            && next.endpoint.workers == self.config.endpoint.workers;
-        if same_sockets {
-            match service(&next, &self.responder) {
-                Ok(service) => self.endpoint.lock().iter().for_each(|endpoint| endpoint.replace(&service)),
-                Err(error) => {
-                    tracing::error!("the configuration is refused and the one in use stays: {error}");
-                    return;
-                }
-            }
-        } else {
-            match listen(&next, &self.responder, &self.sockets) {
-                Ok(endpoint) => {
-                    self.admin_state.set_endpoint(&endpoint);
-                    let before = self.endpoint.exchange(endpoint);
-                    std::thread::spawn(move || before.shutdown(GRACE));
-                }
-                Err(error) => {
-                    tracing::error!("the configuration is refused and the one in use stays: {error}");
-                    return;
-                }
-            }
-        }
-        self.registry.change(&next);
-        self.renewal.change(&next);
-        self.shared.store(Arc::new(next.clone()));
-        self.config = next;
-        tracing::info!("configuration taken over from {}", file.display());
+        self.take_over();
     }
 }
