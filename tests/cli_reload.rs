@@ -3,9 +3,10 @@
 mod common;
 
 use common::eventually;
-use common::serving::{port, prepare, start_logging_to, write_config, write_registry};
+use common::serving::{operate, port, prepare, start, start_logging_to, write_config, write_registry};
 use common::site::Said;
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::Duration;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -38,4 +39,45 @@ fn a_configuration_that_is_emptied_or_cut_short_in_place_is_refused_and_one_that
     serving.endpoint = after;
     assert_eq!(serving.said(&lab, 3), Said::Revoked);
     eventually(LIMIT, "nobody listens there", || TcpStream::connect(before).is_err());
+}
+
+#[test]
+fn a_configuration_that_is_refused_or_takes_a_restart_is_told_wherever_one_looks_and_makes_nothing_unready() {
+    let dir = tempfile::tempdir().unwrap();
+    prepare(dir.path(), 5);
+    write_registry(dir.path(), 1, "active");
+    let admin = port();
+    write_config(dir.path(), admin, "");
+    let file = dir.path().join("stillgood.toml");
+    let whole = std::fs::read_to_string(&file).unwrap();
+    let serving = start(dir.path(), admin, |_| {});
+    eventually(LIMIT, "ready", || serving.readyz().ends_with("\r\n\r\nready\n"));
+    let gauge = |kind: &str, value: u8| {
+        serving.admin("/metrics").contains(&format!("\nstillgood_config_fault{{kind=\"{kind}\"}} {value}\n"))
+    };
+    assert!(gauge("refused", 0) && gauge("restart", 0));
+    assert!(operate(dir.path(), &["status"]).contains("All is well."));
+
+    // A slip, and another.
+    std::fs::write(&file, format!("{whole}lisen = []\nworker = 1\n")).unwrap();
+    eventually(LIMIT, "counted", || gauge("refused", 1) && gauge("restart", 0));
+    let text = serving.readyz();
+    assert!(text.contains("200 OK") && text.contains("\nready\nthe configuration file is refused"), "{text}");
+    assert!(serving.admin("/status.json").contains("lisen"), "every fault is there");
+    assert!(serving.admin("/status").contains("the configuration file is refused"));
+    // By the socket: the file no longer says where that is.
+    let mut status = Command::new(env!("CARGO_BIN_EXE_stillgood"));
+    let status = status.args(["status", "--socket"]).arg(dir.path().join("state/admin.sock")).output().unwrap();
+    let said = String::from_utf8_lossy(&status.stdout).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert_eq!(status.status.code(), Some(1), "{said}");
+    assert!(said.contains("One thing needs you.") && said.contains("lisen") && said.contains("; and 1 more"), "{said}");
+
+    std::fs::write(&file, format!("{whole}[presign]\nworkers = 1\n")).unwrap();
+    eventually(LIMIT, "counted", || gauge("refused", 0) && gauge("restart", 1));
+    let said = operate(dir.path(), &["status"]);
+    assert!(said.contains("One thing needs you.") && said.contains("only after a restart: [presign]"), "{said}");
+
+    std::fs::write(&file, &whole).unwrap();
+    eventually(LIMIT, "as it was", || gauge("refused", 0) && gauge("restart", 0));
+    assert!(operate(dir.path(), &["status"]).contains("All is well."));
 }

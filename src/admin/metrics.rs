@@ -229,6 +229,7 @@ fn signing(state: &State, e: &mut Exposition) {
 
 /// What the kernel says of this process, under the names that every dashboard knows. Left out where there is no /proc.
 fn process(state: &State, e: &mut Exposition) {
+    state.config_file.load().metrics(e);
     let pages = std::fs::read_to_string("/proc/self/statm").ok();
     let resident = pages.and_then(|text| text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok()));
     if let Some(pages) = resident {

@@ -2,6 +2,7 @@
 //!
 //! Reads snapshots and never makes serving wait. Nothing here is reachable from the public listener.
 
+mod config_file;
 pub mod control;
 mod exposition;
 mod lives;
@@ -58,6 +59,7 @@ pub struct State {
     lines_dropped: ArcSwapOption<Count>,
     meter: page::Meter,
     load: load::Load,
+    config_file: ArcSwap<config_file::View>,
     /// Each issuer has been answered for, or it was known why not.
     has_started: AtomicBool,
 }
@@ -91,6 +93,7 @@ impl State {
             lines_dropped: ArcSwapOption::empty(),
             meter: page::Meter::default(),
             load: load::Load::default(),
+            config_file: ArcSwap::default(),
             has_started: AtomicBool::new(false),
         }
     }
@@ -125,9 +128,21 @@ impl State {
         self.load.note(load::Counts::of(&self.endpoint.load().snapshot()), crate::time::monotonic());
     }
 
-    /// How clients were turned away in the last minutes, one line for each way; empty: they were not.
+    /// How clients were turned away in the last minutes, and what of the configuration file does not apply, one line each.
     pub fn worries(&self) -> Vec<String> {
-        self.load.worries()
+        let mut worries = self.load.worries();
+        worries.extend(self.config_file.load().worries());
+        worries
+    }
+
+    /// The configuration file as it is now is refused, and the configuration in use stays.
+    pub fn config_is_refused(&self, why: &str) {
+        self.config_file.rcu(|view| view.refused_for(why));
+    }
+
+    /// The configuration file is in use but for these changes, which take a restart.
+    pub fn config_is_in_use(&self, takes_a_restart: &[&'static str]) {
+        self.config_file.store(Arc::new(config_file::View::in_use(takes_a_restart)));
     }
 
     /// Makes the status page of this report.
@@ -150,8 +165,8 @@ impl State {
         self.agent.load_full().map(|handle| agent::Handle::clone(&handle))
     }
 
-    /// Issuers that answer with what is held and for which nothing can be signed, and disabled ones that have come to their end,
-    /// one line each: no reason to take the machine out of service, and one to look.
+    /// Issuers that answer with what is held and for which nothing can be signed, disabled ones that have come to their end, and a
+    /// configuration file that is not in use, one line each: no reason to take the machine out of service, and one to look.
     fn living_on(&self) -> Vec<String> {
         let now = self.clock.now();
         let reports = self.responder.reports();
@@ -164,7 +179,7 @@ impl State {
                 None => Some(format!("issuer {}: {}", report.id, report.cannot_sign()?)),
             }
         });
-        lines.collect()
+        lines.chain(self.config_file.load().worries()).collect()
     }
 
     /// Why requests are not answered, or not all; `None` while every worker of the endpoint has its turns.

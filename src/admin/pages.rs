@@ -80,6 +80,8 @@ fn json(state: &State) -> Response<Full<Bytes>> {
     #[derive(serde::Serialize)]
     struct Status<'a> {
         now: crate::time::Timestamp,
+        config_fault: Option<&'a str>,
+        config_takes_restart: &'a [&'static str],
         generation: Option<u64>,
         registry_synced: Option<crate::time::Timestamp>,
         registry_fault: Option<&'a str>,
@@ -99,7 +101,7 @@ fn json(state: &State) -> Response<Full<Bytes>> {
         changes: String,
         by_kind: BTreeMap<&'static str, Vec<String>>,
     }
-    let registry = state.registry.load();
+    let (registry, config_file) = (state.registry.load(), state.config_file.load());
     let names = |issuers: &BTreeSet<IssuerId>| issuers.iter().take(MAX_NAMED).map(ToString::to_string).collect();
     let held = registry.held.as_ref().map(|held| Held {
         generation: held.generation.number,
@@ -111,6 +113,8 @@ fn json(state: &State) -> Response<Full<Bytes>> {
     let quarantined = registry.generation.iter().flat_map(|generation| &generation.quarantined);
     let status = Status {
         now: state.clock.now(),
+        config_fault: config_file.refused.as_deref(),
+        config_takes_restart: &config_file.takes_a_restart,
         generation: registry.generation.as_ref().map(|generation| generation.number),
         registry_synced: registry.last_success,
         registry_fault: registry.fault.as_deref(),

@@ -9,7 +9,8 @@ const NAMED: usize = 5;
 /// Of one slot at most so many reasons are written out.
 const REASONS: usize = 3;
 
-/// For everything, the most urgent first. `worries`: how clients are turned away; `missing`: what `/readyz` says.
+/// For everything, the most urgent first. `worries`: how clients are turned away, and a
+/// configuration that is not in use; `missing`: what `/readyz` says.
 pub(super) fn of(status: &Status, worries: &[String], missing: &[String]) -> Vec<Next> {
     let mut next = Vec::new();
     next.extend(worries.iter().map(|text| must(text, None)));

@@ -119,21 +119,27 @@ impl Service {
     /// Takes the configuration over as it is now, as a whole or not at all.
     fn take_over(&mut self) {
         match self.config_file.read() {
-            Ok(Some(next)) => {
-                if let Err(error) = self.change_to(next) {
-                    refused(&error);
-                }
-            }
+            Ok(Some(next)) => match self.change_to(next) {
+                Ok(takes_a_restart) => self.admin_state.config_is_in_use(&takes_a_restart),
+                Err(error) => self.refuse(&error),
+            },
             Ok(None) => tracing::info!("{} is being written; it is read when it rests", self.config.file.display()),
-            Err(error) => refused(&error),
+            Err(error) => self.refuse(&error),
         }
     }
 
-    fn change_to(&mut self, next: Config) -> Result<(), String> {
+    fn refuse(&self, error: &str) {
+        tracing::error!("the configuration is refused and the one in use stays: {error}");
+        self.admin_state.config_is_refused(error);
+    }
+
+    /// Gives what has changed and takes a restart.
+    fn change_to(&mut self, next: Config) -> Result<Vec<&'static str>, String> {
         if let Some(error) = change::refusal(&self.config, &next) {
             return Err(error);
         }
-        for what in change::takes_a_restart(&self.config, &next) {
+        let takes_a_restart = change::takes_a_restart(&self.config, &next);
+        for what in &takes_a_restart {
             tracing::warn!("{what} has changed: that takes a restart; the rest is taken over");
         }
         if let Some(doubt) = shield::hampers(&self.config, &next) {
@@ -165,12 +171,8 @@ impl Service {
         self.shared.store(Arc::new(next.clone()));
         tracing::info!("configuration taken over from {}", next.file.display());
         self.config = next;
-        Ok(())
+        Ok(takes_a_restart)
     }
-}
-
-fn refused(error: &str) {
-    tracing::error!("the configuration is refused and the one in use stays: {error}");
 }
 
 fn tell_moved(before: &[SocketAddr], after: &[SocketAddr]) {
