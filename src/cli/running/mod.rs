@@ -59,15 +59,21 @@ pub(super) fn run(config: Config, options: &Options<'_>) -> Result<(), String> {
     let taken = Taken::by(&config);
     doubts.extend(super::shield::drop_capabilities(&config));
     // Dropped last: its last lines come before the caller's last word.
-    let log = logging::start(options.log);
-    for doubt in doubts.into_iter().chain(config.warnings.iter().map(ToString::to_string)) {
-        tracing::warn!("{doubt}");
-    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("the system gives no event queue: {error}"))?;
-    runtime.block_on(serve(config, options, &log, taken?))
+    {
+        let _inside = runtime.enter();
+        signals::outlive_limit_on_files()?;
+    }
+    let log = logging::start(options.log);
+    for doubt in doubts.into_iter().chain(config.warnings.iter().map(ToString::to_string)) {
+        tracing::warn!("{doubt}");
+    }
+    let ended = taken.and_then(|taken| runtime.block_on(serve(config, options, &log, taken)));
+    drop(runtime); // before the log
+    ended
 }
 
 /// What is taken before there is a second thread.
