@@ -1,6 +1,7 @@
 //! `demo`: a small PKI, served at once, with a list of things to try.
 
 use super::running::{Options, run as run_until_stopped};
+use super::{print, print_error};
 use crate::admin::control::shell_word;
 use crate::config::Config;
 use crate::config::LogFormat;
@@ -38,7 +39,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "DIR", default_value = "demo")]
     dir: PathBuf,
     /// Where to answer OCSP requests; the admin listener takes the next port. Port 0 lets the system choose.
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8080", value_parser = address)]
     listen: SocketAddr,
     /// How many certificates the first CA has issued.
     #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(2..=20_000_000))]
@@ -51,14 +52,14 @@ pub(super) fn run(args: &Args) -> ExitCode {
         let dir = args.dir.clone();
         let started = move |addresses: &[SocketAddr], admin: Option<SocketAddr>| {
             if let (Some(address), Some(admin)) = (addresses.first(), admin) {
-                println!("{}", what_to_try(&dir, *address, admin));
+                print(&(what_to_try(&dir, *address, admin) + "\n"));
             }
         };
         run_until_stopped(config, &Options { progress: true, started: Some(&started), log: LogFormat::Text })
     }) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("stillgood demo: {error}");
+            print_error(&format!("stillgood demo: {error}\n"));
             ExitCode::FAILURE
         }
     }
@@ -67,6 +68,9 @@ pub(super) fn run(args: &Args) -> ExitCode {
 fn prepare(args: &Args) -> Result<Config, String> {
     let dir = &args.dir;
     let config_file = dir.join(CONFIG);
+    if dir.exists() && !dir.is_dir() {
+        return Err(format!("{} is not a directory; name one with --dir, or one that is to be made", dir.display()));
+    }
     if !config_file.exists() {
         let empty = fs::read_dir(dir).map_or(true, |mut entries| entries.next().is_none());
         if !empty {
@@ -75,15 +79,30 @@ fn prepare(args: &Args) -> Result<Config, String> {
                 dir.display()
             ));
         }
-        eprintln!("making a demo PKI with {} certificates in {}/", args.certs, dir.display());
+        print_error(&format!("making a demo PKI with {} certificates in {}/\n", args.certs, dir.display()));
         crate::store::create_private(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
         make(args)?;
     }
     // Written last and anew each time: it marks a complete demo, and holds the address asked for now.
-    let admin = SocketAddr::new(args.listen.ip(), args.listen.port().checked_add(1).unwrap_or(0));
-    let admin = if args.listen.port() == 0 { SocketAddr::new(args.listen.ip(), 0) } else { admin };
-    write(&config_file, configuration(args, admin).as_bytes())?;
+    write(&config_file, configuration(args, admin_beside(args.listen)?).as_bytes())?;
     Config::load(&config_file).map_err(|faults| faults.to_string())
+}
+
+/// An address that has one for the admin listener beside it.
+fn address(text: &str) -> Result<SocketAddr, String> {
+    let address: SocketAddr = text.parse().map_err(|e: std::net::AddrParseError| e.to_string())?;
+    admin_beside(address).map(|_| address)
+}
+
+/// The next port; one that the system chooses beside one that it chooses.
+fn admin_beside(listen: SocketAddr) -> Result<SocketAddr, String> {
+    let port = match listen.port() {
+        0 => 0,
+        port => {
+            port.checked_add(1).ok_or("the admin listener takes the next port, and there is none; take a lower one")?
+        }
+    };
+    Ok(SocketAddr::new(listen.ip(), port))
 }
 
 /// Signers that are renewed every few minutes: of a life of 16 minutes, 10 belong to the last response and half a one is the
@@ -262,4 +281,31 @@ fn what_to_try(dir: &Path, address: SocketAddr, admin: SocketAddr) -> String {
          curl -s http://{admin}/status.json | grep '\"serial\"'; tail -n 5 {d}/state/audit/audit.jsonl\n\n\
          Stop with Ctrl-C. The files stay in {d}/; the next start serves them at once.\n",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_without_one_for_the_admin_listener_beside_it_is_refused() {
+        let beside = |text: &str| address(text).and_then(admin_beside).map(|address| address.to_string());
+        assert_eq!(beside("127.0.0.1:9080").as_deref(), Ok("127.0.0.1:9081"));
+        assert_eq!(beside("[::1]:0").as_deref(), Ok("[::1]:0"));
+        assert!(beside("127.0.0.1:65535").unwrap_err().contains("take a lower one"));
+        assert!(address("localhost:1").is_err());
+    }
+
+    #[test]
+    fn a_demo_is_not_made_where_there_is_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("f");
+        fs::write(&file, "").unwrap();
+        let args = Args { dir: file, listen: SocketAddr::from(([127, 0, 0, 1], 0)), certs: 2 };
+        assert!(
+            prepare(&args)
+                .unwrap_err()
+                .ends_with("f is not a directory; name one with --dir, or one that is to be made")
+        );
+    }
 }
