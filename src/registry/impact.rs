@@ -1,6 +1,6 @@
 //! What another document would change, and whether that is more than may change unasked. Pure.
 
-use super::{Document, Generation, IssuerId, SignerSource, State, TombstoneCause};
+use super::{Document, Generation, IssuerId, Quarantined, SignerSource, State, TombstoneCause};
 use crate::config;
 use crate::x509::Certificate;
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,6 +28,8 @@ pub struct Impact {
     pub moved: BTreeSet<IssuerId>,
     /// Their record cannot be used.
     pub unusable: BTreeSet<IssuerId>,
+    /// Records that cannot be used and have no id, or that of another record: one of them may be an issuer's that seems to be gone.
+    pub nameless: usize,
 }
 
 /// How much may change without an operator.
@@ -61,7 +63,7 @@ impl Said<'_> {
 impl Impact {
     /// What `candidate` would change.
     pub fn of(current: &Generation, candidate: &Generation) -> Self {
-        Impact::between(current, said_by(candidate), &unusable(candidate))
+        Impact::between(current, said_by(candidate), &candidate.quarantined)
     }
 
     /// What a document would change whose certificates have not been read.
@@ -70,17 +72,14 @@ impl Impact {
             (id, Said { state, asked: source.and_then(SignerSource::enrolled), certificate: None })
         });
         let said = said.collect();
-        let unusable = candidate.quarantined().iter().filter_map(|q| q.id.as_ref()).collect();
-        Impact::between(current, said, &unusable)
+        Impact::between(current, said, candidate.quarantined())
     }
 
-    fn between(
-        current: &Generation,
-        said: BTreeMap<&IssuerId, Said<'_>>,
-        unusable_there: &BTreeSet<&IssuerId>,
-    ) -> Self {
-        let (now, unusable_now) = (said_by(current), unusable(current));
-        let mut impact = Impact::default();
+    fn between(current: &Generation, said: BTreeMap<&IssuerId, Said<'_>>, quarantined: &[Quarantined]) -> Self {
+        let (now, unusable_now, unusable_there) =
+            (said_by(current), unusable(&current.quarantined), unusable(quarantined));
+        let is_nameless = |q: &&Quarantined| q.id.as_ref().is_none_or(|id| said.contains_key(id));
+        let mut impact = Impact { nameless: quarantined.iter().filter(is_nameless).count(), ..Impact::default() };
         for (id, before) in now.iter().filter(|(_, said)| said.state != State::Retired) {
             impact.known += 1;
             let set = match said.get(id) {
@@ -129,6 +128,11 @@ impl Impact {
         [&self.removed, &self.disabled, &self.retired, &self.moved, &self.unusable].iter().any(|s| s.contains(issuer))
     }
 
+    /// Whether an issuer that is gone may be one whose id was mistyped.
+    fn may_be_a_slip(&self) -> bool {
+        self.nameless > 0 && !self.removed.is_empty()
+    }
+
     /// How many issuers change.
     pub fn changed(&self) -> usize {
         self.kinds().map(|(_, issuers)| issuers.len()).sum()
@@ -145,6 +149,13 @@ impl fmt::Display for Impact {
             let before = if n == 0 { ": " } else { ", " };
             write!(f, "{before}{} {kind} ({}{more})", issuers.len(), names.join(", "))?;
         }
+        if self.may_be_a_slip() {
+            write!(
+                f,
+                "; {} records have no id of their own: a slip in one, perhaps, and no issuer is gone",
+                self.nameless
+            )?;
+        }
         Ok(())
     }
 }
@@ -155,13 +166,14 @@ impl Guard {
         Guard { max_change: registry.max_change, small_change: registry.small_change }
     }
 
-    /// Whether an operator is to be asked first. Where nothing was known, there is nothing to guard.
+    /// Whether an operator is to be asked first: because of how much changes, or because an issuer would go by a slip. Where nothing was
+    /// known, there is nothing to guard.
     pub fn holds(&self, impact: &Impact) -> bool {
         let changed = impact.changed();
         impact.known > 0
             && self.max_change < 1.0
-            && changed > self.small_change
-            && changed as f64 > self.max_change * impact.known as f64
+            && (impact.may_be_a_slip()
+                || changed > self.small_change && changed as f64 > self.max_change * impact.known as f64)
     }
 }
 
@@ -174,8 +186,8 @@ fn said_by(generation: &Generation) -> BTreeMap<&IssuerId, Said<'_>> {
     retired.chain(live).collect()
 }
 
-fn unusable(generation: &Generation) -> BTreeSet<&IssuerId> {
-    generation.quarantined.iter().filter_map(|q| q.id.as_ref()).collect()
+fn unusable(quarantined: &[Quarantined]) -> BTreeSet<&IssuerId> {
+    quarantined.iter().filter_map(|q| q.id.as_ref()).collect()
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 mod buried;
 mod hangs;
+mod slips;
 
 use super::*;
 use crate::registry::TombstoneCause;
