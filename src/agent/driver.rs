@@ -408,14 +408,15 @@ impl Driver {
             (Ok(_), Some(fault)) => Err(CommandError::NotSaved(fault.clone())),
             (handled, _) => handled,
         };
-        let (outcome, refusal) = match &done {
-            Ok(_) => (Outcome::Done, String::new()),
-            Err(error) => (Outcome::Refused, format!(" ({error})")),
+        let outcome = match &done {
+            Ok(_) | Err(CommandError::NotSaved(_)) => Outcome::Done, // it applies
+            Err(_) => Outcome::Refused,
         };
+        let but = done.as_ref().err().map_or_else(String::new, |error| format!(" ({error})"));
         let reason = if reason.is_empty() { String::new() } else { format!(": {reason}") };
-        tracing::info!("{who}: {verb} {about}{reason}{refusal}");
+        tracing::info!("{who}: {verb} {about}{reason}{but}");
         let event = AuditEvent::new(now, who, What::Command, about);
-        self.teller.saw(&AuditEvent { outcome: Some(outcome), ..event.saying(format!("{verb}{reason}{refusal}")) });
+        self.teller.saw(&AuditEvent { outcome: Some(outcome), ..event.saying(format!("{verb}{reason}{but}")) });
         done
     }
 

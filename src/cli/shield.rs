@@ -6,6 +6,8 @@ use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set, no_new_privs,
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
 };
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 /// No core files, and no look into memory by other processes of the same user (ptrace, /proc/PID/mem): both would show keys.
 /// No new privileges either (setuid programs, file capabilities), unless a program of `[enrolment.*] command` may need them.
@@ -59,6 +61,19 @@ pub(super) fn drop_capabilities(config: &Config) -> Option<String> {
         set_capabilities(None, CapabilitySets { effective: none, permitted: none, inheritable: none })
     });
     dropped.err().map(|error| format!("the capabilities of this process cannot be given up: {error}"))
+}
+
+/// Whether others than its owner may put files into this state directory, in words; not, where there is none.
+pub(super) fn open_to_others(state_dir: &Path) -> Option<String> {
+    let mode = std::fs::metadata(state_dir).ok()?.permissions().mode();
+    (mode & 0o022 != 0).then(|| {
+        let dir = state_dir.display();
+        format!(
+            "state_dir {dir} has mode {:04o}: others can replace what lies there, keys of signers and the ledger too; \
+            chmod 0700 {dir}, and look at what is in it",
+            mode & 0o7777
+        )
+    })
 }
 
 /// Why a program that `next` names and `config` does not may fail, if it may.

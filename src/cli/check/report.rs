@@ -2,6 +2,7 @@
 
 use super::contact::{self, Contact, Ordered};
 use super::service::Service;
+use crate::cli::shield;
 use crate::cli::show::relative;
 use crate::cli::sync;
 use crate::config::{Config, Fault, HumanDuration, Protocol, RegistrySource};
@@ -60,6 +61,9 @@ impl Report {
         enrolments(config, &mut report);
         if let Some(error) = crate::admin::control::too_long(&config.admin.socket) {
             report.warnings.push(Fault::of_file(&config.file, error.to_string()));
+        }
+        if let Some(doubt) = shield::open_to_others(&config.state_dir) {
+            report.warnings.push(Fault::of_file(&config.file, doubt));
         }
         match &config.registry.source {
             RegistrySource::File(file) => registry(config, file, now, &mut report),

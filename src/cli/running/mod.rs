@@ -57,8 +57,8 @@ pub(super) fn run(config: Config, options: &Options<'_>) -> Result<(), String> {
     let mut doubts = super::shield::give_up(&config);
     // While this is the only thread, and what a port below 1024 takes has not been given up.
     let taken = Taken::by(&config);
+    doubts.extend(super::shield::open_to_others(&config.state_dir));
     doubts.extend(super::shield::drop_capabilities(&config));
-    // Dropped last: its last lines come before the caller's last word.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -67,6 +67,7 @@ pub(super) fn run(config: Config, options: &Options<'_>) -> Result<(), String> {
         let _inside = runtime.enter();
         signals::outlive_limit_on_files()?;
     }
+    // Dropped last: its last lines come before the caller's last word.
     let log = logging::start(options.log);
     for doubt in doubts.into_iter().chain(config.warnings.iter().map(ToString::to_string)) {
         tracing::warn!("{doubt}");
