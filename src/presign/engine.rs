@@ -386,6 +386,7 @@ impl Shared {
                 let wave = match live.wave(*algorithm) {
                     Some(wave) if wave.bits() == table.bits() => continue,
                     Some(wave) => wave.resliced(table.bits()),
+                    None if !table.is_whole() => continue,
                     None => Wave::empty(table.bits()),
                 };
                 next = next.with_wave(*algorithm, Some(Arc::new(wave)));

@@ -49,7 +49,7 @@ impl Shared {
         }
         let as_a_whole = |index: usize| {
             let n = per_slice.get(index).copied().unwrap_or(0);
-            n * RESIGN_SHARE > table.slice(index).map_or(0, Keys::len)
+            table.is_whole() && n * RESIGN_SHARE > table.slice(index).map_or(0, Keys::len)
         };
         let (mut revoked, mut others): (Vec<_>, Vec<_>) =
             changed.into_iter().partition(|(_, status)| status.is_revoked());

@@ -36,6 +36,9 @@ pub enum Unlisted {
     },
     /// They cannot be relied on for it: a list is damaged, or together they do not cover every certificate.
     Nothing,
+    /// One of them could not be read since the start, and only what the others revoke is listed. Of all else nothing new is said;
+    /// what was signed before lasts until it runs out.
+    Unread,
 }
 
 /// What a table says of a serial.
@@ -85,6 +88,22 @@ impl Table {
         let mut table = Table::build_from(set.entries.len(), entry, bits, unlisted)?;
         table.withheld.clone_from(&set.withheld);
         Ok(table)
+    }
+
+    /// What they revoke or withhold while one of them could not be read since the start: see [`Unlisted::Unread`]. What is served is
+    /// not cut otherwise for it.
+    pub fn of_revoked(set: &StatusSet, in_use: Option<u8>, profile: Profile) -> Result<Self, KeysError> {
+        let entries: Vec<_> = set.entries.iter().filter(|entry| entry.is_revoked()).collect();
+        let entry = |n: usize| entries.get(n).map(|entry| (entry.serial, permitted(entry.status(), profile)));
+        let bits = in_use.unwrap_or_else(|| Table::bits_for(entries.len(), None));
+        let mut table = Table::build_from(entries.len(), entry, bits, Unlisted::Unread)?;
+        table.withheld.clone_from(&set.withheld);
+        Ok(table)
+    }
+
+    /// The same, with another word on what is not listed.
+    pub fn with_unlisted(self, unlisted: Unlisted) -> Self {
+        Table { unlisted, ..self }
     }
 
     /// Builds the slices. Of two entries for one serial the later wins.
@@ -167,7 +186,9 @@ impl Table {
             (None, _) if self.withheld.binary_search(serial).is_ok() => Verdict::Withheld,
             (None, Unlisted::NotIssued) => Verdict::NotIssued,
             (None, Unlisted::Good { from, until }) if (from..=until).contains(&now) => Verdict::NotRevoked,
-            (None, Unlisted::Good { .. } | Unlisted::Unclear | Unlisted::Nothing) => Verdict::Withheld,
+            (None, Unlisted::Good { .. } | Unlisted::Unclear | Unlisted::Nothing | Unlisted::Unread) => {
+                Verdict::Withheld
+            }
         }
     }
 
@@ -196,6 +217,17 @@ impl Table {
         };
         let with = self.slices.iter().filter(|keys| keys.revoked() > 0).flat_map(Keys::iter);
         with.filter(|(serial, status)| status.is_revoked() && !stays(serial)).count()
+    }
+
+    /// All it says: listed serials, and with `Unknown` those of which nothing may be said.
+    pub fn iter(&self) -> impl Iterator<Item = (Serial, CertStatus)> + '_ {
+        let withheld = self.withheld.iter().map(|serial| (*serial, CertStatus::Unknown));
+        self.slices.iter().flat_map(Keys::iter).chain(withheld)
+    }
+
+    /// Whether all sources have been read once, so that slices can be signed from it.
+    pub fn is_whole(&self) -> bool {
+        self.unlisted != Unlisted::Unread
     }
 
     /// Whether the sources list what was issued.

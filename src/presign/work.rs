@@ -255,6 +255,9 @@ impl Shared {
         let view = issuer.view();
         // Without statuses there is nothing to sign; all that is due is made due again when they come.
         let Some(table) = &view.table else { return };
+        if !table.is_whole() {
+            return self.wait_for_statuses(&issuer, key);
+        }
         if table.bits() != key.bits || !view.settings.certid_hashes.contains(&key.algorithm) {
             return; // cut differently by now; other keys stand for these entries
         }
@@ -287,6 +290,16 @@ impl Shared {
                 }
             }
             Err(fault) => self.failed(&issuer, vec![key.clone()], &fault),
+        }
+    }
+
+    /// What a slice says is not known yet: it stays as it is, and keeps its turn.
+    fn wait_for_statuses(&self, issuer: &Issuer, key: &SliceKey) {
+        let live = issuer.slot().live();
+        let wave = live.wave(key.algorithm).filter(|wave| wave.bits() == key.bits);
+        if let Some(Some(segment)) = wave.and_then(|wave| wave.slices().get(key.index as usize)) {
+            let at = segment.meta().refresh_at.max(self.clock.now().plus(RETRY));
+            self.lock().queue.set_due_by(key.clone(), at);
         }
     }
 

@@ -1,6 +1,7 @@
 //! That somebody reads an issuer's files, and since when.
 
-use super::managed::{Known, Managed};
+use super::known::Known;
+use super::managed::Managed;
 use crate::time::{Timestamp, monotonic};
 use std::time::{Duration, Instant};
 

@@ -1,8 +1,7 @@
 //! Sources that look like an accident and are not taken over.
 
-use super::report::SourceSummary;
 use crate::presign::Table;
-use crate::status::{SourceFacts, StatusSet};
+use crate::status::{Judgement, SourceFacts, SourceReport, StatusSet};
 
 /// From how many certificates on the loss of more than half of them is taken for a damaged file; the loss of all always is.
 const COLLAPSE_FROM: usize = 10;
@@ -30,15 +29,13 @@ pub(super) fn refuse_collapse(before: &Table, after: &Table, set: &StatusSet) ->
 
 /// A CRL older than the one that has been in use under the same name is an old one put back: what was revoked in between would
 /// seem good again.
-pub(super) fn refuse_step_back(before: &[SourceSummary], set: &StatusSet) -> Result<(), String> {
-    for new in set.sources.iter().filter(|new| matches!(new.facts, SourceFacts::Crl(_))) {
-        let file = new.source.path().display().to_string();
-        if let Some(old) = before.iter().find(|old| old.file == file && old.data_time > new.data_time) {
-            return Err(format!(
-                "CRL {file}: its thisUpdate {} is before {}, that of the list in use: an old list has been put back; if it is meant, restart the responder",
-                new.data_time, old.data_time
-            ));
-        }
+pub(super) fn judge(before: &[SourceReport], new: &SourceReport) -> Judgement {
+    let older = |old: &&SourceReport| old.source == new.source && old.data_time > new.data_time;
+    match before.iter().find(older) {
+        Some(old) if matches!(new.facts, SourceFacts::Crl(_)) => Judgement::Nothing(format!(
+            "its thisUpdate {} is before {}, that of the list in use: an old list has been put back; if it is meant, restart the responder",
+            new.data_time, old.data_time
+        )),
+        _ => Judgement::Whole,
     }
-    Ok(())
 }

@@ -1,15 +1,16 @@
 //! One issuer and its files: what has been read of them, what is watched, what went wrong.
 
-use super::attended::{Attended, Busy};
+use super::attended::Attended;
 use super::files::{Files, Part, SignerFiles, free};
-use super::guard::{refuse_collapse, refuse_step_back};
+use super::guard::judge;
+use super::known::{self, Known, ReadBack};
 use super::report::{IssuerReport, SignerReport, SourceSummary};
 use super::spec::{IssuerSpec, SignerOrigin};
+use super::statuses::{Before, take};
 use super::trial::{self, Bench};
-use crate::ocsp::Profile;
-use crate::presign::{Issuer, Presigner, Table};
+use crate::presign::{Issuer, Presigner};
 use crate::signer::{RsaPadding, SignerKind, files};
-use crate::status::{LoadError, Source, StatusSet};
+use crate::status::{Judge, Source, SourceError, SourceReport, StatusSet};
 use crate::time::Timestamp;
 use crate::x509::Certificate;
 use std::panic::resume_unwind;
@@ -24,8 +25,9 @@ const READ_BACK_EVERY: Duration = Duration::from_secs(600);
 /// What is said of a slot that is still empty.
 const NONE_YET: &str = "no signer has been issued yet";
 
-/// Reads an issuer's sources: [`status::load`], or what a test puts there.
-pub(super) type Load = dyn Fn(&Certificate, &[Source], Timestamp) -> Result<StatusSet, LoadError> + Send + Sync;
+/// Reads an issuer's sources: [`status::load_usable`], or what a test puts there.
+pub(super) type Load =
+    dyn Fn(&Certificate, &[Source], Timestamp, &Judge<'_>) -> (StatusSet, Vec<SourceError>) + Send + Sync;
 
 /// What whoever reads files needs. It keeps nothing of the responder alive: a file system may keep a reader for ever.
 pub(super) struct Reader {
@@ -47,33 +49,6 @@ pub(super) struct Managed {
     /// Held by a reader while it hands over, so that what was read under an earlier spec never comes last.
     handing_over: Arc<Mutex<()>>,
     refused_segments: Vec<String>,
-}
-
-/// What has been read, and what went wrong.
-#[derive(Clone, Default)]
-pub(super) struct Known {
-    signer: Option<SignerReport>,
-    signer_fault: Option<String>,
-    /// Under which rule book the signer in use was found good.
-    signer_profile: Option<Profile>,
-    sources: Vec<SourceSummary>,
-    status_fault: Option<String>,
-    /// Why nothing may be said of what the sources do not list: what CRLs do not cover, or lines that may be about anyone.
-    unlisted_fault: Option<String>,
-    /// The record names other sources than those that were read: a difference is meant.
-    has_new_sources: bool,
-    answer: Option<ReadBack>,
-    reads_signer: Option<Busy>,
-    reads_status: Option<Busy>,
-}
-
-/// An answer that was read back from what is served, and how that went.
-#[derive(Clone)]
-struct ReadBack {
-    /// Of the segment it was in.
-    sequence: u64,
-    at: Timestamp,
-    fault: Option<String>,
 }
 
 impl Managed {
@@ -193,15 +168,15 @@ impl Managed {
         let read = status.is_due(now);
         if read {
             // On a thread of its own: the memory that reading takes is given back when the thread ends.
-            let fault = thread::scope(|scope| {
+            let taken = thread::scope(|scope| {
                 let since = status.changed_since;
                 let read = move || self.read_status(reader, now, since);
                 match thread::Builder::new().name("read".into()).spawn_scoped(scope, read) {
-                    Ok(reading) => reading.join().unwrap_or_else(|panic| resume_unwind(panic)).err(),
-                    Err(error) => Some(format!("cannot start the thread that reads them: {error}")),
+                    Ok(reading) => reading.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                    Err(error) => Err(format!("cannot start the thread that reads them: {error}")),
                 }
             });
-            self.settle_status(&mut status, fault, now);
+            self.settle_status(&mut status, taken, now);
         }
         self.issuer.mark_looked_at();
         read
@@ -239,11 +214,22 @@ impl Managed {
         }
     }
 
-    fn settle_status(&self, status: &mut Part, fault: Option<String>, now: Timestamp) {
+    fn settle_status(&self, status: &mut Part, taken: Result<Option<String>, String>, now: Timestamp) {
+        let (is_taken, fault) = match taken {
+            Ok(fault) => (true, fault),
+            Err(fault) => (false, Some(fault)),
+        };
         let is_news = status.settled(fault, now);
         self.known().status_fault.clone_from(&status.fault);
+        let held = match is_taken {
+            true => "what is known already is used on, with what the other sources say",
+            false => "the previous ones are used on",
+        };
+        if is_taken {
+            status.changed_since = None;
+        }
         if is_news && let Some(fault) = &status.fault {
-            tracing::error!(issuer = self.spec.id, "statuses not taken over: {fault}; the previous ones are used on");
+            tracing::error!(issuer = self.spec.id, "statuses not taken over: {fault}; {held}");
         }
     }
 
@@ -347,20 +333,24 @@ impl Managed {
         }
     }
 
-    fn read_status(&self, reader: &Reader, now: Timestamp, since: Option<Instant>) -> Result<(), String> {
-        let set = (reader.load)(&self.spec.certificate, &self.spec.sources, now).map_err(|error| error.to_string())?;
-        let set = StatusSet { crls_are_complete: self.spec.crls_are_complete, ..set };
+    /// Takes over what can be read. Gives what is wrong with the rest.
+    fn read_status(&self, reader: &Reader, now: Timestamp, since: Option<Instant>) -> Result<Option<String>, String> {
         let (before, has_new_sources) = {
             let known = self.known();
-            (known.sources.clone(), known.has_new_sources)
+            (known.reports.clone(), known.has_new_sources)
         };
-        refuse_step_back(&before, &set)?;
+        let judge = |report: &SourceReport| judge(&before, report);
+        let (set, faults) = (reader.load)(&self.spec.certificate, &self.spec.sources, now, &judge);
+        let set = StatusSet { crls_are_complete: self.spec.crls_are_complete, ..set };
         let live = self.issuer.slot().live();
         let hashes = &self.spec.settings.certid_hashes;
-        let in_use = hashes.iter().find_map(|algorithm| live.wave(*algorithm)).map(|wave| wave.bits());
-        let table = Table::of(&set, in_use, self.spec.settings.profile).map_err(|error| error.to_string())?;
-        if let (Some(before), false) = (&self.issuer.view().table, has_new_sources) {
-            refuse_collapse(before, &table, &set)?;
+        let bits = hashes.iter().find_map(|algorithm| live.wave(*algorithm)).map(|wave| wave.bits());
+        let view = self.issuer.view();
+        let before = Before { table: view.table.as_deref(), reports: &before, has_new_sources, bits };
+        let taken = take(set, faults, &self.spec.sources, &before, self.spec.settings.profile)?;
+        let table = taken.table;
+        let is_whole = taken.fault.is_none();
+        if let (Some(before), true) = (before.table, is_whole && !has_new_sources) {
             let unrevoked = before.unrevoked_in(&table);
             if unrevoked > 0 {
                 tracing::warn!(
@@ -370,30 +360,25 @@ impl Managed {
                 );
             }
         }
-        let sources: Vec<_> = set.sources.iter().map(|report| SourceSummary::of(report, now)).collect();
-        for source in sources.iter().filter(|source| source.quarantined > 0) {
-            tracing::warn!(
-                issuer = self.spec.id,
-                file = source.file,
-                quarantined = source.quarantined,
-                first = source.first_quarantined,
-                "lines or entries that cannot be read are left out; the rest is used"
-            );
-        }
-        let unlisted_fault = set.scope_gap().or_else(|| set.unattributed_lines());
-        drop(set);
-        if let Some(fault) = &unlisted_fault {
-            tracing::warn!(issuer = self.spec.id, "{fault}");
-        }
+        drop(view);
+        let read = taken.sources.map(|read| {
+            let summaries = read.reports.iter().map(|report| SourceSummary::of(report, now)).collect::<Vec<_>>();
+            known::tell(&self.spec.id, &summaries, read.unlisted_fault.as_deref());
+            (read, summaries)
+        });
         self.hand_over(reader, |presigner| {
             let mut known = self.known();
-            (known.sources, known.unlisted_fault, known.has_new_sources) = (sources, unlisted_fault, false);
+            if let Some((read, summaries)) = read {
+                (known.sources, known.reports) = (summaries, read.reports.into());
+                known.unlisted_fault = read.unlisted_fault;
+                known.has_new_sources &= !is_whole;
+            }
             drop(known);
             let (entries, revoked) = (table.len(), table.revoked());
             let changed = presigner.set_table_since(&self.issuer, table, since);
             tracing::info!(issuer = self.spec.id, entries, revoked, changed, "statuses read");
         });
-        Ok(())
+        Ok(taken.fault)
     }
 
     /// What signing ahead may not have come upon: answers are signed on demand only, or nothing is due yet.

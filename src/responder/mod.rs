@@ -18,11 +18,13 @@
 mod attended;
 mod files;
 mod guard;
+mod known;
 mod managed;
 mod pass;
 mod report;
 mod serve;
 mod spec;
+mod statuses;
 mod trial;
 
 pub use report::{IssuerReport, SignerReport, SourceSummary};
@@ -118,7 +120,7 @@ pub(crate) struct Inner {
 impl Responder {
     /// Starts the threads. Nothing is served until [`Responder::set_issuers`] is called.
     pub fn start(settings: ResponderSettings) -> Self {
-        Self::start_with(settings, Box::new(status::load), Pace::default())
+        Self::start_with(settings, Box::new(status::load_usable), Pace::default())
     }
 
     fn start_with(settings: ResponderSettings, load: Box<Load>, pace: Pace) -> Self {

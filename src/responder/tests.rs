@@ -98,12 +98,12 @@ impl Ca {
 fn hanging(pace: Pace) -> (Responder, Arc<AtomicBool>) {
     let released = Arc::new(AtomicBool::new(false));
     let until = released.clone();
-    let load = move |issuer: &Certificate, sources: &[Source], now: Timestamp| {
+    let load = move |issuer: &Certificate, sources: &[Source], now: Timestamp, judge: &status::Judge<'_>| {
         let hangs = |source: &Source| source.path().file_name() == Some("hung".as_ref());
         while sources.iter().any(hangs) && !until.load(Ordering::SeqCst) {
             thread::sleep(Duration::from_millis(5));
         }
-        status::load(issuer, sources, now)
+        status::load_usable(issuer, sources, now, judge)
     };
     (Responder::start_with(ResponderSettings::default(), Box::new(load), pace), released)
 }

@@ -1,14 +1,15 @@
 //! All sources of one issuer, read and put together.
 
 use super::entries::settle;
+use super::fault::{LoadError, SourceError, SourceFault};
 use super::file::read_settled;
 use super::index::{IndexParser, IndexReport, IndexStatus};
-use super::{Consequence, Fingerprint, Quarantine, ReadError, StatusEntry};
+use super::{Consequence, Fingerprint, Quarantine, StatusEntry};
 use crate::ocsp::{CertStatus, Serial};
 use crate::time::Timestamp;
 use crate::x509::Certificate;
-use crate::x509::crl::{Crl, CrlError, CrlScope, CrlVerifyError, EntryError, Freshness, freshness};
-use crate::x509::pem::{self, PemError};
+use crate::x509::crl::{Crl, CrlScope, EntryError, Freshness, freshness};
+use crate::x509::pem;
 use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -124,45 +125,17 @@ pub enum Found {
     NotListed,
 }
 
-/// Sources that could not be used; nothing was loaded. Whoever has an older set should go on with it.
-#[derive(Debug, thiserror::Error)]
-pub struct LoadError {
-    /// Each source that failed, in their order. At least one.
-    pub faults: Vec<SourceError>,
+/// How much of a source that can be read is used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Judgement {
+    /// All of it.
+    Whole,
+    /// None of it, and why.
+    Nothing(String),
 }
 
-/// One source that could not be used.
-#[derive(Debug, thiserror::Error)]
-#[error("{source_file}: {fault}")]
-pub struct SourceError {
-    /// Which one.
-    pub source_file: Source,
-    /// Why.
-    pub fault: SourceFault,
-}
-
-/// Why a source cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum SourceFault {
-    /// The file.
-    #[error(transparent)]
-    Read(#[from] ReadError),
-    /// Neither PEM nor DER.
-    #[error("expected a CRL in PEM (X509 CRL) or DER: {0}")]
-    Pem(#[from] PemError),
-    /// Which one would count?
-    #[error("{0} CRLs in one PEM file; give each its own file")]
-    SeveralCrls(usize),
-    /// Not a CRL that can be used.
-    #[error(transparent)]
-    Crl(#[from] CrlError),
-    /// Not this issuer's.
-    #[error(transparent)]
-    Verify(#[from] CrlVerifyError),
-    /// An entry because of which the whole CRL must not be used.
-    #[error("{0}")]
-    Entry(EntryError),
-}
+/// Judges a source that can be read, by what is known of it.
+pub type Judge<'a> = dyn Fn(&SourceReport) -> Judgement + 'a;
 
 /// Reads all sources and puts them together; how is said [here](super#how-sources-are-combined).
 ///
@@ -173,6 +146,18 @@ pub enum SourceFault {
 /// # Errors
 /// If any source cannot be used.
 pub fn load(issuer: &Certificate, sources: &[Source], now: Timestamp) -> Result<StatusSet, LoadError> {
+    let (set, faults) = load_usable(issuer, sources, now, &|_| Judgement::Whole);
+    if faults.is_empty() { Ok(set) } else { Err(LoadError { faults }) }
+}
+
+/// As [`load`], but of the sources that can be used, and what is wrong with the others. What those may revoke is not in the set: see
+/// [`StatusSet::keep`].
+pub fn load_usable(
+    issuer: &Certificate,
+    sources: &[Source],
+    now: Timestamp,
+    judge: &Judge<'_>,
+) -> (StatusSet, Vec<SourceError>) {
     let mut reports = Vec::new();
     let mut lists = Vec::new();
     let mut faults = Vec::new();
@@ -181,22 +166,22 @@ pub fn load(issuer: &Certificate, sources: &[Source], now: Timestamp) -> Result<
             Source::Index(path) => load_index(path, now),
             Source::Crl(path) => load_crl(path, issuer),
         };
-        match loaded {
-            Ok(loaded) => {
-                lists.push((loaded.data_time, loaded.list));
-                reports.push(SourceReport {
-                    source: source.clone(),
-                    fingerprint: loaded.fingerprint,
-                    data_time: loaded.data_time,
-                    entries: loaded.entries,
-                    facts: loaded.facts,
-                });
+        let refused = |fault| SourceError { source_file: source.clone(), fault };
+        let Loaded { list, fingerprint, data_time, entries, facts } = match loaded {
+            Ok(loaded) => loaded,
+            Err(fault) => {
+                faults.push(refused(fault));
+                continue;
             }
-            Err(fault) => faults.push(SourceError { source_file: source.clone(), fault }),
+        };
+        let report = SourceReport { source: source.clone(), fingerprint, data_time, entries, facts };
+        match judge(&report) {
+            Judgement::Whole => {
+                lists.push((data_time, list));
+                reports.push(report);
+            }
+            Judgement::Nothing(why) => faults.push(refused(SourceFault::Refused(why))),
         }
-    }
-    if !faults.is_empty() {
-        return Err(LoadError { faults });
     }
     // Stable: of sources of one time the one listed later has the later word.
     lists.sort_by_key(|(data_time, _)| *data_time);
@@ -208,7 +193,7 @@ pub fn load(issuer: &Certificate, sources: &[Source], now: Timestamp) -> Result<
     let withheld = settle(&mut entries);
     entries.shrink_to_fit();
     let knows_issued = sources.iter().any(|s| matches!(s, Source::Index(_)));
-    Ok(StatusSet { entries, withheld, knows_issued, crls_are_complete: false, sources: reports })
+    (StatusSet { entries, withheld, knows_issued, crls_are_complete: false, sources: reports }, faults)
 }
 
 impl StatusSet {
@@ -220,6 +205,24 @@ impl StatusSet {
             return Found::Status(entry.status());
         }
         if self.withheld.binary_search(serial).is_ok() { Found::Withheld } else { Found::NotListed }
+    }
+
+    /// Adds what was known before and must not be lost while a source cannot be used (`Unknown`: nothing may be said of it). A revocation
+    /// stays as it was known, so none is taken back; beside it what the set revokes or withholds counts, and what it lists first.
+    pub fn keep(&mut self, known: impl Iterator<Item = (Serial, CertStatus)>) {
+        // Most are in both, and are not held twice.
+        let lacks = |(serial, status): &(Serial, CertStatus)| match (status, self.find(serial)) {
+            (CertStatus::Revoked { .. }, found) => found != Found::Status(*status),
+            (CertStatus::Unknown, Found::Status(said)) => !said.is_revoked(),
+            (_, found) => found == Found::NotListed,
+        };
+        let kept: Vec<StatusEntry> =
+            known.filter(lacks).map(|(serial, status)| StatusEntry::new(serial, status)).collect();
+        let withheld = std::mem::take(&mut self.withheld);
+        self.entries.reserve_exact(withheld.len().saturating_add(kept.len()));
+        self.entries.extend(withheld.into_iter().map(|serial| StatusEntry::new(serial, CertStatus::Unknown)));
+        self.entries.extend(kept);
+        self.withheld = settle(&mut self.entries);
     }
 
     /// Whether "good" may be signed at `now`.
@@ -322,16 +325,6 @@ impl CrlFacts {
     /// How its dates stand to `now`.
     pub fn freshness(&self, now: Timestamp) -> Freshness {
         freshness(self.this_update, self.next_update, now)
-    }
-}
-
-impl fmt::Display for LoadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, fault) in self.faults.iter().enumerate() {
-            f.write_str(if n == 0 { "" } else { "; " })?;
-            fault.fmt(f)?;
-        }
-        Ok(())
     }
 }
 

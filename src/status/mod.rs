@@ -1,7 +1,8 @@
 //! Serial number → status, per issuer, from the files that a CA keeps: OpenSSL's `index.txt` and CRLs.
 //!
 //! [`load`] reads all sources of one issuer into a [`StatusSet`]; [`Watch`] tells when to do it again. A source that
-//! cannot be used fails the whole load with the file's name in the error, and the caller keeps the set it has.
+//! cannot be used fails the whole load with the file's name in the error. [`load_usable`] gives what the others say all the same,
+//! for a caller that has an older set: [`StatusSet::keep`] adds to the new one what must not be lost of it.
 //!
 //! # How sources are combined
 //! For one serial number, over all sources and all lines or entries:
@@ -20,17 +21,19 @@
 //! Sources of different times may be listed in any order; the result is the same.
 
 mod entries;
+mod fault;
 mod file;
 pub mod index;
 mod load;
 mod watch;
 
 pub use entries::{Change, StatusEntry, changes};
+pub use fault::{LoadError, SourceError, SourceFault};
 pub use file::{Fingerprint, ReadError};
 pub use index::{IndexReport, IndexStatus};
 pub use load::{
-    CrlFacts, Found, LoadError, MAX_CRL_BYTES, MAX_INDEX_BYTES, Source, SourceError, SourceFacts, SourceFault,
-    SourceReport, StatusSet, load,
+    CrlFacts, Found, Judge, Judgement, MAX_CRL_BYTES, MAX_INDEX_BYTES, Source, SourceFacts, SourceReport, StatusSet,
+    load, load_usable,
 };
 pub use watch::Watch;
 

@@ -156,6 +156,25 @@ fn what_cannot_be_read_is_neither_good_nor_unissued() {
 }
 
 #[test]
+fn what_is_kept_of_an_older_set_takes_no_revocation_back_and_adds_what_is_no_longer_listed() {
+    let (old, new) = (hours(-9), hours(-1));
+    let revoked_at = |at| CertStatus::Revoked { at, reason: None };
+    let mut files = Files::new();
+    let index = files.index(NOW, &["V\t1\t\t01", "V\t1\t\t02", "V\t1\t\t03", "R\t1\tyesterday\t05"]);
+    let crl = files.crl(hours(0), vec![revoked(3, new, None), revoked(4, new, None), revoked(7, new, None)]);
+    let mut set = load_all(&[index, crl]);
+    let (good, withheld) = (CertStatus::Good, CertStatus::Unknown);
+    let before =
+        [(1, withheld), (2, revoked_at(old)), (3, good), (4, revoked_at(old)), (5, good), (6, good), (7, withheld)];
+    set.keep(before.into_iter().map(|(n, status)| (serial(n), status)));
+    let found = (1..=8).map(|n| set.find(&serial(n))).collect::<Vec<_>>();
+    let (old, new) = (Found::Status(revoked_at(old)), Found::Status(revoked_at(new)));
+    let expected = [Found::Withheld, old, new, old, Found::Withheld, Found::Status(good), new, Found::NotListed];
+    assert_eq!(found, expected);
+    assert_eq!((set.entries.len(), set.withheld.len()), (5, 2));
+}
+
+#[test]
 fn without_an_index_good_is_said_only_while_the_list_is_current() {
     let mut files = Files::new();
     let crl = files.crl(hours(-1), vec![revoked(1, hours(-1), None)]);
