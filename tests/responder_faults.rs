@@ -2,13 +2,16 @@
 
 mod common;
 
-use common::site::{LIMIT, Said, Site, read, site, write_crl, write_index};
-use common::{DAY, eventually, long_serial};
+use common::site::{LIMIT, Said, Site, files, read, serve, site, write_crl, write_index};
+use common::{DAY, Lab, eventually, long_serial};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 use stillgood::endpoint::{Server, Settings};
 use stillgood::ocsp::HashAlgorithm;
 use stillgood::presign::{DemandSettings, IssuerSettings};
 use stillgood::responder::{IssuerSpec, Responder, ResponderSettings};
-use stillgood::time::{Clock, SystemClock};
+use stillgood::time::{Clock, ManualClock, SystemClock, Timestamp};
 use stillgood::x509::issue::{CrlEntry, CrlSpec};
 
 const SHA1: HashAlgorithm = HashAlgorithm::Sha1;
@@ -21,8 +24,12 @@ fn both() -> Site {
 }
 
 fn put(site: &Site, file: &str, content: impl AsRef<[u8]>) {
-    std::fs::write(site.dir.path().join("aside"), content).unwrap();
-    std::fs::rename(site.dir.path().join("aside"), site.dir.path().join(file)).unwrap();
+    put_in(site.dir.path(), file, content);
+}
+
+fn put_in(dir: &Path, file: &str, content: impl AsRef<[u8]>) {
+    std::fs::write(dir.join("aside"), content).unwrap();
+    std::fs::rename(dir.join("aside"), dir.join(file)).unwrap();
 }
 
 fn fault(site: &Site) -> Option<String> {
@@ -102,6 +109,77 @@ fn an_old_crl_put_back_keeps_no_revocation_of_the_index_back() {
     write_index(site.dir.path(), 500, &[3, 5]);
     eventually(LIMIT, "revoked by the index", || site.said(SHA1, 5) == Said::Revoked);
     assert_eq!((site.said(SHA1, 9), site.said(SHA1, 4)), (Said::Revoked, Said::Good), "the old one is not used");
+}
+
+/// A CRL with a thisUpdate so many seconds from now.
+fn dated(dir: &Path, lab: &Lab, ahead: i64, revoked: &[u64]) {
+    let now = SystemClock.now();
+    let this_update = Timestamp::from_unix(now.unix() + ahead);
+    let entry = |n: &u64| CrlEntry { serial: long_serial(*n), revoked_at: now.minus(DAY), reason: None };
+    let crl = CrlSpec {
+        issuer: lab.ca.subject_der().to_vec(),
+        this_update,
+        next_update: Some(this_update.plus(DAY)),
+        entries: revoked.iter().map(entry).collect(),
+        extensions: vec![CrlSpec::number(1)],
+    };
+    put_in(dir, "ca.crl", crl.sign(&lab.ca_key).unwrap());
+}
+
+/// An issuer with a CRL only, at a time of ours.
+fn only_a_crl(dir: tempfile::TempDir, lab: Lab) -> (Site, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let settings = ResponderSettings { clock: clock.clone(), ..ResponderSettings::default() };
+    (serve(dir, lab, &["crl"], IssuerSettings::default(), settings), clock)
+}
+
+#[test]
+fn a_crl_dated_ahead_of_our_clock_waits_and_its_correction_is_taken() {
+    let (dir, lab) = files();
+    let (site, clock) = only_a_crl(dir, lab);
+    let dated = |ahead, revoked: &[u64]| dated(site.dir.path(), &site.lab, ahead, revoked);
+    eventually(LIMIT, "served", || site.said(SHA1, 9) == Said::Revoked);
+    // By less than clients allow: it is current.
+    dated(200, &[7, 9]);
+    eventually(LIMIT, "taken over", || site.said(SHA1, 7) == Said::Revoked);
+    assert_eq!((site.said(SHA1, 70), fault(&site)), (Said::Good, None));
+
+    dated(3 * 3600, &[8, 9]);
+    is_told(&site, "lies ahead of our clock");
+    eventually(LIMIT, "what it revokes is", || site.said(SHA1, 8) == Said::Revoked);
+    assert_eq!((site.said(SHA1, 71), site.said(SHA1, 7)), (Said::Good, Said::Revoked));
+    assert_eq!(site.responder.reports()[0].cannot_answer(clock.now()), None);
+
+    // A correct one, older than both: neither has been current.
+    dated(10, &[9]);
+    is_mended(&site);
+    eventually(LIMIT, "taken over", || site.said(SHA1, 7) == Said::Good && site.said(SHA1, 8) == Said::Good);
+    assert_eq!((site.said(SHA1, 72), site.said(SHA1, 9)), (Said::Good, Said::Revoked));
+
+    // Left alone, it is taken over when its time has come.
+    dated(3600, &[]);
+    is_told(&site, "lies ahead of our clock");
+    assert_eq!(site.said(SHA1, 9), Said::Revoked);
+    clock.set(clock.now().plus(Duration::from_secs(3590)));
+    is_mended(&site);
+    eventually(LIMIT, "taken over", || site.said(SHA1, 9) == Said::Good);
+}
+
+#[test]
+fn at_a_start_a_crl_dated_ahead_revokes_and_vouches_for_nobody_and_is_told() {
+    let (dir, lab) = files();
+    dated(dir.path(), &lab, 3600, &[9]);
+    let (site, clock) = only_a_crl(dir, lab);
+    eventually(LIMIT, "revoked", || site.said(SHA1, 9) == Said::Revoked);
+    assert_eq!(site.said(SHA1, 70), Said::Error(3));
+    let why = || {
+        site.responder.poll();
+        site.responder.reports()[0].cannot_answer(clock.now())
+    };
+    eventually(LIMIT, "told", || why().is_some_and(|why| why.contains("not valid before")));
+    dated(site.dir.path(), &site.lab, 0, &[9]);
+    eventually(LIMIT, "a correct one is taken over", || why().is_none());
+    assert_eq!((site.said(SHA1, 70), fault(&site)), (Said::Good, None));
 }
 
 #[test]

@@ -27,7 +27,7 @@ pub enum Unlisted {
     NotIssued,
     /// They list what was issued, but whom some of the lines are about cannot be told: it may be one of those.
     Unclear,
-    /// They list what was revoked: it is good, within these times (thisUpdate and nextUpdate of the CRL, both included).
+    /// They list what was revoked: it is good, within these times ([`StatusSet::good_within`], both included).
     Good {
         /// Not before.
         from: Timestamp,

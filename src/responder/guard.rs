@@ -1,7 +1,8 @@
 //! Sources that look like an accident and are not taken over.
 
 use crate::presign::Table;
-use crate::status::{Judgement, SourceFacts, SourceReport, StatusSet};
+use crate::status::{CLOCK_TOLERANCE, Judgement, SourceFacts, SourceReport, StatusSet};
+use crate::time::Timestamp;
 
 /// From how many certificates on the loss of more than half of them is taken for a damaged file; the loss of all always is.
 const COLLAPSE_FROM: usize = 10;
@@ -28,14 +29,23 @@ pub(super) fn refuse_collapse(before: &Table, after: &Table, set: &StatusSet) ->
 }
 
 /// A CRL older than the one that has been in use under the same name is an old one put back: what was revoked in between would
-/// seem good again.
-pub(super) fn judge(before: &[SourceReport], new: &SourceReport) -> Judgement {
-    let older = |old: &&SourceReport| old.source == new.source && old.data_time > new.data_time;
-    match before.iter().find(older) {
-        Some(old) if matches!(new.facts, SourceFacts::Crl(_)) => Judgement::Nothing(format!(
-            "its thisUpdate {} is before {}, that of the list in use: an old list has been put back; if it is meant, restart the responder",
-            new.data_time, old.data_time
-        )),
-        _ => Judgement::Whole,
+/// seem good again. One dated ahead of our clock would have nothing called good until then, so the one before it is used on until its
+/// time has come; where there is none before it, its dates decide. What it revokes is revoked, whatever clock is wrong.
+pub(super) fn judge(before: &[SourceReport], new: &SourceReport, now: Timestamp) -> Judgement {
+    let Some(old) = before.iter().find(|old| old.source == new.source) else { return Judgement::Whole };
+    let of = new.data_time;
+    if !matches!(new.facts, SourceFacts::Crl(_)) {
+        Judgement::Whole
+    } else if of > now.plus(CLOCK_TOLERANCE) {
+        Judgement::Revocations(format!(
+            "its thisUpdate {of} lies ahead of our clock: what it revokes is revoked, and otherwise the list before it is used until then; set right whichever clock is wrong, or issue the list anew"
+        ))
+    } else if old.data_time > of && old.data_time <= now {
+        Judgement::Nothing(format!(
+            "its thisUpdate {of} is before {}, that of the list in use: an old list has been put back; if it is meant, restart the responder",
+            old.data_time
+        ))
+    } else {
+        Judgement::Whole
     }
 }

@@ -339,7 +339,7 @@ impl Managed {
             let known = self.known();
             (known.reports.clone(), known.has_new_sources)
         };
-        let judge = |report: &SourceReport| judge(&before, report);
+        let judge = |report: &SourceReport| judge(&before, report, now);
         let (set, faults) = (reader.load)(&self.spec.certificate, &self.spec.sources, now, &judge);
         let set = StatusSet { crls_are_complete: self.spec.crls_are_complete, ..set };
         let live = self.issuer.slot().live();

@@ -1,7 +1,7 @@
 //! What an operator wants to know about an issuer.
 
 use crate::ocsp::Profile;
-use crate::status::{SourceFacts, SourceReport};
+use crate::status::{CLOCK_TOLERANCE, SourceFacts, SourceReport};
 use crate::time::Timestamp;
 use serde::Serialize;
 use std::time::Duration;
@@ -83,8 +83,14 @@ impl IssuerReport {
         if let Some(why) = self.cannot_sign() {
             return Some(why);
         }
-        let expired = self.sources.iter().find(|source| source.next_update.is_some_and(|at| at < now));
-        expired.map(|source| format!("CRL {}: expired; no answer can say good", source.file))
+        self.sources.iter().find_map(|source| match source.next_update {
+            Some(at) if at < now => Some(format!("CRL {}: expired; no answer can say good", source.file)),
+            _ if source.is_ahead(now) => {
+                let (file, at) = (&source.file, source.data_time);
+                Some(format!("CRL {file}: not valid before {at} by our clock; no answer can say good"))
+            }
+            _ => None,
+        })
     }
 
     /// Whether what it lacks at `now` is being read or signed, as far as is known.
@@ -172,6 +178,11 @@ pub struct SourceSummary {
 impl SourceSummary {
     /// Of so many lines or entries that cannot be read it is told what is wrong.
     const LISTED: usize = 5;
+
+    /// Whether it is a CRL that is not valid yet at `now`.
+    pub fn is_ahead(&self, now: Timestamp) -> bool {
+        self.kind == "CRL" && self.data_time > now.plus(CLOCK_TOLERANCE)
+    }
 
     pub(super) fn of(report: &SourceReport, now: Timestamp) -> Self {
         let next_update = match &report.facts {

@@ -13,6 +13,10 @@ use crate::x509::pem;
 use std::fmt;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// By so much a CRL's thisUpdate may lie ahead of our clock: as clients allow for an answer's.
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(300);
 
 /// The largest index that is read, in octets: some 300 million lines. It is read in pieces and never held.
 pub const MAX_INDEX_BYTES: u64 = 32 << 30;
@@ -130,6 +134,8 @@ pub enum Found {
 pub enum Judgement {
     /// All of it.
     Whole,
+    /// What it revokes; otherwise it counts as one that cannot be used, and why.
+    Revocations(String),
     /// None of it, and why.
     Nothing(String),
 }
@@ -179,6 +185,10 @@ pub fn load_usable(
             Judgement::Whole => {
                 lists.push((data_time, list));
                 reports.push(report);
+            }
+            Judgement::Revocations(why) => {
+                lists.push((data_time, list));
+                faults.push(refused(SourceFault::Refused(why)));
             }
             Judgement::Nothing(why) => faults.push(refused(SourceFault::Refused(why))),
         }
@@ -234,7 +244,7 @@ impl StatusSet {
     }
 
     /// From when until when, both included, CRLs alone let a serial be called good that none of them lists: while every one
-    /// of them is current (thisUpdate ≤ now ≤ nextUpdate, or without nextUpdate).
+    /// of them is current (thisUpdate ≤ now ≤ nextUpdate, or without nextUpdate), thisUpdate less [`CLOCK_TOLERANCE`].
     ///
     /// Never, if there is none, if one has an entry of which it cannot be told whom it revokes, or if together they do not
     /// cover every certificate ([`StatusSet::scope_gap`]). "Good" then rests on a certificate's absence, which an expired,
@@ -243,7 +253,7 @@ impl StatusSet {
         if self.crls().any(|crl| crl.unattributed > 0) || !self.covers_everything() {
             return None;
         }
-        let from = self.crls().map(|crl| crl.this_update).max()?;
+        let from = self.crls().map(|crl| crl.this_update).max()?.minus(CLOCK_TOLERANCE);
         Some((from, self.crls().filter_map(|crl| crl.next_update).min().unwrap_or(Timestamp::MAX)))
     }
 

@@ -32,8 +32,8 @@ pub use fault::{LoadError, SourceError, SourceFault};
 pub use file::{Fingerprint, ReadError};
 pub use index::{IndexReport, IndexStatus};
 pub use load::{
-    CrlFacts, Found, Judge, Judgement, MAX_CRL_BYTES, MAX_INDEX_BYTES, Source, SourceFacts, SourceReport, StatusSet,
-    load, load_usable,
+    CLOCK_TOLERANCE, CrlFacts, Found, Judge, Judgement, MAX_CRL_BYTES, MAX_INDEX_BYTES, Source, SourceFacts,
+    SourceReport, StatusSet, load, load_usable,
 };
 pub use watch::Watch;
 

@@ -93,13 +93,29 @@ pub fn write_limited_crl(dir: &Path, lab: &Lab, revoked: &[u64], life: Duration,
 }
 
 pub fn site(sources: &[&str], settings: IssuerSettings, demand: DemandSettings) -> Site {
+    let (dir, lab) = files();
+    serve(dir, lab, sources, settings, ResponderSettings { demand, ..ResponderSettings::default() })
+}
+
+/// What a site is made of.
+pub fn files() -> (tempfile::TempDir, Lab) {
     let dir = tempfile::tempdir().unwrap();
     let lab = Lab::new("Site");
     std::fs::write(dir.path().join("ca.pem"), pem("CERTIFICATE", lab.ca.der())).unwrap();
     write_signer(dir.path(), &lab, KeyKind::EcdsaP256);
     write_index(dir.path(), 500, &[3]);
     write_crl(dir.path(), &lab, &[9], DAY);
-    let responder = Responder::start(ResponderSettings { demand, ..ResponderSettings::default() });
+    (dir, lab)
+}
+
+pub fn serve(
+    dir: tempfile::TempDir,
+    lab: Lab,
+    sources: &[&str],
+    settings: IssuerSettings,
+    responder: ResponderSettings,
+) -> Site {
+    let responder = Responder::start(responder);
     let mut spec = IssuerSpec::from_files("ca", &dir.path().join("ca.pem"))
         .unwrap()
         .with_signer(dir.path().join("ocsp.pem"), dir.path().join("ocsp.key"))

@@ -44,6 +44,16 @@ pub(super) fn add(report: &mut SlotReport, of: &IssuerReport, now: Timestamp) {
             told(format!("CRL {} expired at {at}: put a newer one in its place", source.file), !is_ending);
         }
     }
+    for source in of.sources.iter().filter(|source| source.is_ahead(now)) {
+        let is_said = trouble.as_ref().is_some_and(|text| text.contains(&source.file));
+        if !is_said {
+            let (file, at) = (&source.file, source.data_time);
+            told(
+                format!("CRL {file} is not valid before {at}: one of the clocks, its CA's or ours, is wrong"),
+                !is_ending,
+            );
+        }
+    }
     if let (Some(oldest), Some(until), true, None) =
         (of.oldest_this_update, of.runs_out, of.late_from.is_some_and(|from| from <= now), cannot_answer)
     {

@@ -182,6 +182,7 @@ fn without_an_index_good_is_said_only_while_the_list_is_current() {
     assert!(!set.knows_issued);
     assert!(set.may_say_good(hours(-1)) && set.may_say_good(hours(0)));
     assert!(!set.may_say_good(hours(-2)), "not valid yet");
+    assert!(set.may_say_good(hours(-1).minus(CLOCK_TOLERANCE)), "one clock is a little ahead of the other");
     assert!(!set.may_say_good(hours(1)), "expired");
     assert_eq!(set.crls().next().unwrap().freshness(hours(1)), Freshness::Expired);
 
