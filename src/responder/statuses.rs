@@ -6,7 +6,7 @@
 use super::guard::refuse_collapse;
 use crate::ocsp::Profile;
 use crate::presign::Table;
-use crate::status::{LoadError, Source, SourceError, SourceReport, StatusSet};
+use crate::status::{LoadError, Source, SourceError, SourceReport, StatusEntry, StatusSet};
 
 /// What is in use.
 pub(super) struct Before<'a> {
@@ -80,7 +80,7 @@ pub(super) fn take(
         return Ok(Taken { table: of(&set)?, sources: Some(Read::of(set)), fault: Some(fault) });
     }
     // What the others call good, one of which nothing is known may have revoked.
-    set.entries.retain(|entry| entry.is_revoked());
+    set.entries.retain(StatusEntry::is_revoked);
     if let Some(in_use) = before.table {
         set.keep(in_use.iter());
     }
