@@ -82,38 +82,49 @@ pub(super) fn decide(
     if is_answered { Ok((speaker, decisions)) } else { Err(ErrorStatus::Unauthorized) }
 }
 
-/// What is said of one certificate where several records may name its CA: the first that knows the serial speaks. Else, as long as
-/// one of them cannot tell whether it knows the serial, nothing is said of it; else the first that says something of what was not
-/// issued.
+/// What is said of one certificate where several records may name its CA: the first that lists the serial speaks, wherever it
+/// stands: that it is missing from another's CRL is no word on it. Where none lists it and one of them cannot tell whether it would,
+/// nothing is said; else the first whose CRLs are good for what they do not list; else the first that says something of what was
+/// not issued.
 fn decide_among<'i>(
     issuers: &'i [Arc<Issuer>],
     id: &CertId<'_>,
     now: Timestamp,
 ) -> Result<(&'i Arc<Issuer>, Decision), ErrorStatus> {
-    let mut of_unissued = None;
+    let (mut of_unrevoked, mut of_unissued) = (None, None);
     let mut is_unclear = false;
     for issuer in issuers {
         match decide_one(issuer, id, now) {
-            Ok(decision) if decision.known => return Ok((issuer, decision)),
-            Ok(decision) => {
+            Ok((Ground::Listed, decision)) => return Ok((issuer, decision)),
+            Ok((Ground::NotRevoked, decision)) => {
+                of_unrevoked.get_or_insert((issuer, decision));
+            }
+            Ok((Ground::NotIssued, decision)) => {
                 of_unissued.get_or_insert((issuer, decision));
             }
             Err(status) => is_unclear |= status == ErrorStatus::TryLater,
         }
     }
-    if is_unclear { Err(ErrorStatus::TryLater) } else { of_unissued.ok_or(ErrorStatus::Unauthorized) }
+    if is_unclear { Err(ErrorStatus::TryLater) } else { of_unrevoked.or(of_unissued).ok_or(ErrorStatus::Unauthorized) }
 }
 
-fn decide_one(issuer: &Issuer, id: &CertId<'_>, now: Timestamp) -> Result<Decision, ErrorStatus> {
+/// What a decision of one record rests on.
+enum Ground {
+    Listed,
+    NotRevoked,
+    NotIssued,
+}
+
+fn decide_one(issuer: &Issuer, id: &CertId<'_>, now: Timestamp) -> Result<(Ground, Decision), ErrorStatus> {
     let view = issuer.view();
     // Until its sources have been read nothing can be said of an issuer's certificates.
     let table = view.table.as_ref().ok_or(ErrorStatus::TryLater)?;
-    let known = |status| Ok(Decision { status, extended_revoke: false, known: true });
+    let known = |status| Decision { status, extended_revoke: false, known: true };
     match table.verdict(&id.serial, now) {
-        Verdict::Listed(status) => known(status),
-        Verdict::NotRevoked => known(CertStatus::Good),
+        Verdict::Listed(status) => Ok((Ground::Listed, known(status))),
+        Verdict::NotRevoked => Ok((Ground::NotRevoked, known(CertStatus::Good))),
         Verdict::Withheld => Err(ErrorStatus::TryLater),
-        Verdict::NotIssued => unissued(&view.settings),
+        Verdict::NotIssued => unissued(&view.settings).map(|decision| (Ground::NotIssued, decision)),
     }
 }
 
@@ -129,3 +140,6 @@ fn unissued(settings: &IssuerSettings) -> Result<Decision, ErrorStatus> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -296,7 +296,8 @@ impl Table {
         difference
     }
 
-    /// Serials that a wave answers with something else than revoked, though they are revoked here or nothing may be said of them.
+    /// Serials that a wave does not answer as revoked, though they are revoked here, or answers with something else although nothing
+    /// may be said of them. Those of slices that were never signed are left out.
     pub fn wrongly_good(&self, wave: &Wave) -> Vec<Serial> {
         let revoked = |(serial, status): (Serial, CertStatus)| status.is_revoked().then_some(serial);
         let changed = self.difference(wave).changed.into_iter().filter_map(revoked);
@@ -305,12 +306,14 @@ impl Table {
 
     /// Whether a wave answers so for a serial.
     pub fn is_wrongly_good(&self, wave: &Wave, serial: &Serial) -> bool {
-        let is_served = wave.status(serial).is_some_and(|served| !served.is_revoked());
-        is_served
-            && match self.status(serial) {
-                Some(status) => status.is_revoked(),
-                None => self.withheld.binary_search(serial).is_ok(),
+        match (self.status(serial), wave.status(serial)) {
+            (Some(status), Some(served)) => status.is_revoked() && !served.is_revoked(),
+            // Not listed when its slice was signed: taken for that it would be good, not issued, or left to another record.
+            (Some(status), None) => status.is_revoked() && wave.covers(hash(serial)),
+            (None, served) => {
+                served.is_some_and(|served| !served.is_revoked()) && self.withheld.binary_search(serial).is_ok()
             }
+        }
     }
 
     /// Compares what a slice has brought into a wave with what the table says by now.

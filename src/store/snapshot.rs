@@ -17,7 +17,7 @@ pub struct Store {
 
 /// The issuers, found by (hash algorithm, name hash, key hash).
 ///
-/// A multimap: two records may have the same name and key; the one that comes first in the registry and knows the serial
+/// A multimap: two records may have the same name and key; the one that comes first in the registry and lists the serial
 /// answers.
 #[derive(Debug, Default)]
 pub struct Routes {
@@ -41,7 +41,7 @@ pub struct Live {
     /// Serials of which nothing may be said because their record is damaged; sorted. Those not held ready are left to on-demand
     /// signing, which tells them from those that were not issued.
     pub withheld: Arc<[Serial]>,
-    /// Serials that lie ready as something else than revoked, though the sources say revoked, or cannot be read about them, and
+    /// Serials that do not lie ready as revoked, though the sources say revoked, or that do lie ready and cannot be read about, and
     /// signing that has failed; sorted. They are left to on-demand signing, which says what the sources say or `tryLater`.
     pub held_back: Arc<[Serial]>,
     waves: [Option<Arc<Wave>>; 4],
@@ -156,10 +156,11 @@ impl Store {
             if live.policy.echoes_nonce_of(request) {
                 return Lookup::OnDemand;
             }
-            match live.ready(&request.first, h, now, out) {
-                Lookup::NotHere => {}
-                Lookup::OnDemand => verdict = Lookup::OnDemand,
-                ready @ Lookup::Ready { .. } => return ready,
+            if let Some(found) = live.ready(&request.first, h, now, out) {
+                return found;
+            }
+            if live.policy.signs_misses {
+                verdict = Lookup::OnDemand;
             }
         }
         verdict
@@ -255,24 +256,27 @@ impl Live {
         !self.held_back.is_empty() && !status.is_revoked() && self.held_back.binary_search(serial).is_ok()
     }
 
-    fn ready(&self, id: &CertId<'_>, h: u64, now: Timestamp, out: &mut Vec<u8>) -> Lookup {
-        let miss = if self.policy.signs_misses { Lookup::OnDemand } else { Lookup::NotHere };
-        let Some(wave) = id.hash.and_then(|algorithm| self.wave(algorithm)) else { return Lookup::OnDemand };
+    /// `None` if the serial is certainly not listed, so that another record's word on it counts. Where it may be listed, be it that
+    /// its answer is not signed yet, has run out or is held back, no record that comes later may speak instead: it is `OnDemand`.
+    fn ready(&self, id: &CertId<'_>, h: u64, now: Timestamp, out: &mut Vec<u8>) -> Option<Lookup> {
+        let Some(wave) = id.hash.and_then(|algorithm| self.wave(algorithm)) else { return Some(Lookup::OnDemand) };
         let Some((segment, hit, refresh_at)) = wave.find_planned(&id.serial, h) else {
             // Until its slice has been signed a serial may be known although nothing lies ready for it.
-            let is_certain = wave.covers(h) && self.withheld.binary_search(&id.serial).is_err();
-            return if is_certain { miss } else { Lookup::OnDemand };
+            let is_certain = wave.covers(h)
+                && self.withheld.binary_search(&id.serial).is_err()
+                && self.held_back.binary_search(&id.serial).is_err();
+            return (!is_certain).then_some(Lookup::OnDemand);
         };
         if self.holds_back(&id.serial, hit.status) {
-            return Lookup::OnDemand;
+            return Some(Lookup::OnDemand);
         }
         let (this_update, next_update, _) = segment.dates();
         // Not past its time, nor before it: a clock that was set back makes answers that no client would take.
         if now >= next_update || now < this_update {
-            return Lookup::OnDemand;
+            return Some(Lookup::OnDemand);
         }
-        let Some(validator) = segment.write_response(&id.serial, hit, out) else { return Lookup::OnDemand };
-        Lookup::Ready { this_update, next_update, refresh_at, status: hit.status, validator }
+        let Some(validator) = segment.write_response(&id.serial, hit, out) else { return Some(Lookup::OnDemand) };
+        Some(Lookup::Ready { this_update, next_update, refresh_at, status: hit.status, validator })
     }
 }
 
