@@ -235,7 +235,7 @@ fn a_slice_that_became_due_twice_is_signed_once() {
 }
 
 #[test]
-fn what_comes_off_hold_is_not_answered_as_of_an_earlier_time() {
+fn what_takes_the_place_of_an_answer_is_dated_after_it() {
     let b = bench(1, None);
     b.presigner.set_signer(&b.issuer, Some(b.lab.active_signer()));
     b.table(3, &[]);
@@ -249,13 +249,20 @@ fn what_comes_off_hold_is_not_answered_as_of_an_earlier_time() {
     eventually(LIMIT, "revoked", || b.status(1) == Some(revoked(now)));
     b.settle();
     assert_eq!(this_update(), now);
+    let mut before = now;
     for (later, n) in [(10, 3), (20, 6)] {
         b.clock.set(now.plus(Duration::from_secs(later)));
         b.table_of(n, &[], 0); // of so few the slice is signed again too, as a whole
         eventually(LIMIT, "off hold", || b.status(1) == Some(CertStatus::Good) && b.status(n - 1).is_some());
         b.settle();
-        assert!(this_update() >= now, "{later} seconds later");
+        assert!(this_update() > before, "{later} seconds later");
+        before = this_update();
     }
+    // The CA revoked it when it revoked another one, and tells so only now.
+    let late = [(long_serial(1), revoked(now)), (long_serial(2), revoked(now))];
+    b.presigner.set_table(&b.issuer, Table::build(&late, 0, Unlisted::NotIssued).unwrap());
+    eventually(LIMIT, "revoked", || b.status(1) == Some(revoked(now)));
+    assert!(this_update() > before && this_update() <= b.clock.now());
 }
 
 #[test]

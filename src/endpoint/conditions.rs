@@ -1,5 +1,6 @@
 //! Conditional requests (RFC 9110 §13): when the client already has the answer.
 
+use super::source::StatusKind;
 use crate::time::{Timestamp, parse_http_date};
 
 /// An entity-tag with its quotes.
@@ -40,12 +41,15 @@ impl<'a> Conditions<'a> {
     /// Whether the client has this very answer, so that 304 is enough.
     ///
     /// If-Modified-Since holds only for the exact Last-Modified: thisUpdate is back-dated, so a revocation signed at once
-    /// may carry an earlier thisUpdate than the good answer that a client holds, and must reach it all the same.
-    pub(super) fn not_modified(&self, etag: &ETag, last_modified: Timestamp) -> bool {
+    /// may carry an earlier thisUpdate than the good answer that a client holds, and must reach it all the same. It may carry the
+    /// same one too, for a date of whole seconds is a weak validator (RFC 9110 §8.8.2.2): that a certificate is revoked is sent
+    /// in full to whoever does not name its entity-tag.
+    pub(super) fn not_modified(&self, etag: &ETag, last_modified: Timestamp, status: StatusKind) -> bool {
         if self.none_match.iter().any(Option::is_some) {
             return self.none_match.iter().flatten().any(|line| names(line, etag));
         }
-        !self.modified_since_twice && self.modified_since.and_then(parse_http_date) == Some(last_modified)
+        let is_told_by_date = status != StatusKind::Revoked && !self.modified_since_twice;
+        is_told_by_date && self.modified_since.and_then(parse_http_date) == Some(last_modified)
     }
 }
 
@@ -78,10 +82,14 @@ mod tests {
     const MODIFIED: Timestamp = Timestamp::from_unix(784_111_777);
 
     fn asked(lines: &[&str], since: &[&str]) -> bool {
+        asked_of(StatusKind::Good, lines, since)
+    }
+
+    fn asked_of(status: StatusKind, lines: &[&str], since: &[&str]) -> bool {
         let mut conditions = Conditions::default();
         lines.iter().for_each(|l| conditions.add_none_match(l.as_bytes()));
         since.iter().for_each(|s| conditions.add_modified_since(s.as_bytes()));
-        conditions.not_modified(TAG, MODIFIED)
+        conditions.not_modified(TAG, MODIFIED, status)
     }
 
     #[test]
@@ -107,5 +115,13 @@ mod tests {
         assert!(!asked(&[], &["784111777"]));
         assert!(!asked(&["\"x\""], &[&exact]));
         assert!(!asked(&[], &[]));
+    }
+
+    #[test]
+    fn that_a_certificate_is_revoked_is_confirmed_by_its_entity_tag_alone() {
+        let exact = String::from_utf8(format_http_date(MODIFIED).to_vec()).unwrap();
+        let of = |status| asked_of(status, &[], &[&exact]);
+        assert_eq!(StatusKind::ALL.map(of), [true, false, true], "the client may hold a good answer of this date");
+        assert!(asked_of(StatusKind::Revoked, &[std::str::from_utf8(TAG).unwrap()], &[&exact]));
     }
 }

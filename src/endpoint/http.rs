@@ -162,7 +162,7 @@ fn cacheable(
     };
     shard.status(freshness.status);
     let conditional = matches!(method, MethodKind::Get | MethodKind::Head);
-    if conditional && conditions.not_modified(&caching.etag, caching.last_modified) {
+    if conditional && conditions.not_modified(&caching.etag, caching.last_modified, freshness.status) {
         return Reply::NotModified(caching);
     }
     Reply::Signed(caching)

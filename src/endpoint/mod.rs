@@ -25,7 +25,8 @@
 //! * OCSP errors are HTTP 200: clients do not read the body of another status. That includes a GET of some other path, a
 //!   target over [`Limits::max_target`] and a body over [`Limits::max_body`], all `malformedRequest`. HTTP that cannot be
 //!   understood is 400, a header section over the limits 431, a body that does not come 408.
-//! * Conditions are honoured for GET and HEAD: If-None-Match by weak comparison, If-Modified-Since by the exact date.
+//! * Conditions are honoured for GET and HEAD: If-None-Match by weak comparison, If-Modified-Since by the exact date, and not
+//!   of what is revoked.
 //! * Request header fields about content (Content-Type, Accept, Host) are not looked at.
 //!
 //! # Behind a proxy

@@ -5,7 +5,7 @@ use super::budget::Budget;
 use super::decide::{Decision, decide};
 use super::early::Early;
 use super::issuer::{Issuer, IssuerSettings};
-use super::sign::{record, template};
+use super::sign::{after, record, template};
 use super::timekeeper::Timekeeper;
 use super::waiting::Waiting;
 use crate::ocsp::{
@@ -405,7 +405,7 @@ impl Shared {
         let live = issuer.slot().live();
         let wave = live.wave(algorithm);
         let served = request.cert_ids().filter_map(|id| wave?.this_update(&id.serial)).chain(before);
-        let newest = served.filter(|at| *at <= now).chain([newest]).max().unwrap_or(newest);
+        let newest = served.filter(|at| *at <= now).map(after).chain([newest]).max().unwrap_or(newest);
         let dates = cadence.dates(now, signer.life(), newest).map_err(|fault| {
             issuer.note_on_demand(Some(fault.to_string()));
             later

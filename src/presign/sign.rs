@@ -11,6 +11,7 @@ use crate::store::{Keys, KeysError, Part, Segment, SegmentError, SegmentMeta, ha
 use crate::time::Timestamp;
 use bytes::Bytes;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Why entries were not signed.
 #[derive(Debug, thiserror::Error)]
@@ -61,7 +62,8 @@ pub fn segment(
 ) -> Result<Segment, SignFault> {
     let signer = view.signer.as_deref().ok_or(SignFault::NoSigner)?;
     let cadence = view.settings.cadence();
-    let newest = newest_event(&keys, now).max(newest_served(issuer, algorithm, part, &keys, now));
+    let served = newest_served(issuer, algorithm, part, &keys, now).map_or(Timestamp::EPOCH, after);
+    let newest = newest_event(&keys, now).max(served);
     let dates = cadence.dates(now, signer.life(), newest)?;
     // Before the certificate is looked at: were it renewed in between, this would be signed once too often.
     let settings = issuer.fingerprint(&view.settings);
@@ -169,21 +171,32 @@ fn newest_event(keys: &Keys, now: Timestamp) -> Timestamp {
 
 /// The newest thisUpdate of what is served by now, as long as it is not in the future: who sees a certificate come off hold must
 /// not be given an answer that claims to be older than the one before it.
-fn newest_served(issuer: &Issuer, algorithm: HashAlgorithm, part: Part, keys: &Keys, now: Timestamp) -> Timestamp {
+fn newest_served(
+    issuer: &Issuer,
+    algorithm: HashAlgorithm,
+    part: Part,
+    keys: &Keys,
+    now: Timestamp,
+) -> Option<Timestamp> {
     let live = issuer.slot().live();
-    let Some(wave) = live.wave(algorithm) else { return Timestamp::EPOCH };
+    let wave = live.wave(algorithm)?;
     let date = |segment: &Segment| segment.template().spec().this_update;
     let served = |serial: &Serial| wave.find(serial, hash(serial)).map(|(segment, _)| date(segment));
     let past = |at: &Timestamp| *at <= now;
-    let newest = match part {
+    match part {
         Part::Overlay => keys.iter().filter_map(|(serial, _)| served(&serial)).filter(past).max(),
         Part::Slice { bits, index } => {
             let slice = wave.slices().get(index as usize).filter(|_| bits == wave.bits()).and_then(Option::as_ref);
             let overlaid = wave.overlay().filter(|(serial, _)| Part::slice_of(hash(serial), bits) == index as usize);
             overlaid.map(|(_, segment)| date(segment)).chain(slice.map(|slice| date(slice))).filter(past).max()
         }
-    };
-    newest.unwrap_or(Timestamp::EPOCH)
+    }
+}
+
+/// The least thisUpdate of what takes the place of an answer with this one: two answers of one date are one to a client that asks
+/// by Last-Modified. Where that would be in the future, [`Cadence::dates`](super::schedule::Cadence::dates) dates both alike.
+pub fn after(this_update: Timestamp) -> Timestamp {
+    this_update.plus(Duration::from_secs(1))
 }
 
 /// A slice's stable place in the refresh period.
