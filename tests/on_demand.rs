@@ -393,6 +393,20 @@ fn what_was_being_signed_when_all_was_to_be_signed_anew_is_not_kept() {
 }
 
 #[test]
+fn what_was_being_signed_when_the_settings_changed_is_signed_again_under_the_new_ones() {
+    let b = bench(budget(100));
+    b.gate.set(State::Shut);
+    let by_the_old = b.start_asking(5, None);
+    eventually(LIMIT, "signing", || b.gate.waiting.load(Ordering::SeqCst) == 1);
+    let settings = Arc::new(IssuerSettings { validity: 2 * DAY, ..IssuerSettings::default() });
+    b.issuer.update(|view| View { settings: settings.clone(), ..view.clone() });
+    b.gate.set(State::Open);
+    let lives = |answer: &SignedAnswer| answer.next_update.since(answer.this_update) + secs(1);
+    let Outcome::Shared(old) = run(by_the_old) else { panic!("not answered") };
+    assert_eq!((lives(&old), lives(&b.good(5))), (4 * DAY, 2 * DAY));
+}
+
+#[test]
 fn when_the_certificate_of_a_ca_is_renewed_an_answer_with_the_old_cutoff_is_not_given() {
     let settings = IssuerSettings { archive_cutoff: true, ..IssuerSettings::default() };
     let b = bench_of(Lab::new("Cutoff"), settings, budget(100));

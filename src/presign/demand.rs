@@ -372,12 +372,11 @@ impl Shared {
             if held.is_some() {
                 return Ok(self.give(held, Outcome::Busy)); // signed for somebody else in the meantime
             }
-            let answer = self.sign_now(&request, &asked, nonce, now)?;
+            let (answer, settings) = self.sign_now(&request, &asked, nonce, now)?;
             if nonce.is_some() {
                 return Ok(Outcome::Once(answer.response));
             }
             if let (Some(key), [decision]) = (asked.key, asked.decisions.as_slice()) {
-                let settings = asked.issuer.view().settings.clone();
                 let (decision, epoch) = (*decision, asked.epoch);
                 self.cache.insert(key, Cached { answer: answer.clone(), decision, settings, epoch });
             }
@@ -386,13 +385,14 @@ impl Shared {
         signed.unwrap_or_else(Outcome::Refused)
     }
 
+    /// Gives with the answer the settings that it was made by: others may be in use by the end of it.
     fn sign_now(
         &self,
         request: &Request<'_>,
         asked: &Asked,
         nonce: Option<&[u8]>,
         now: Timestamp,
-    ) -> Result<SignedAnswer, ErrorStatus> {
+    ) -> Result<(SignedAnswer, Arc<IssuerSettings>), ErrorStatus> {
         let Asked { issuer, decisions, .. } = asked;
         let view = issuer.view();
         let later = ErrorStatus::TryLater;
@@ -441,7 +441,7 @@ impl Shared {
         self.signed.fetch_add(1, Ordering::Relaxed);
         record(issuer, &template, singles.len(), if nonce.is_some() { "on demand, with a nonce" } else { "on demand" });
         let place = crate::store::hash(&request.first.serial);
-        Ok(SignedAnswer {
+        let answer = SignedAnswer {
             response: Bytes::from(response),
             this_update: dates.this_update,
             next_update: dates.next_update,
@@ -452,6 +452,7 @@ impl Shared {
             },
             status: decisions.first().map_or(CertStatus::Unknown, |decision| decision.status),
             is_provisional,
-        })
+        };
+        Ok((answer, view.settings.clone()))
     }
 }
