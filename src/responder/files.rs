@@ -95,15 +95,37 @@ impl Files {
     }
 
     pub(super) fn status_of(spec: &IssuerSpec) -> Part {
-        Part::new(spec.sources.iter().map(|source| source.path().to_path_buf()).collect())
+        Part::new(status_paths(spec))
     }
 
     pub(super) fn signer_of(spec: &IssuerSpec) -> SignerFiles {
-        let paths = match &spec.signer {
-            Some(SignerOrigin::Files(files)) => vec![files.certificate.clone(), files.key.clone()],
-            Some(SignerOrigin::Slot { .. }) | None => Vec::new(),
-        };
-        SignerFiles { part: Part::new(paths), slot_version: None }
+        SignerFiles { part: Part::new(signer_paths(spec)), slot_version: None }
+    }
+
+    /// Whether two specs name the same.
+    pub(super) fn are_same(one: &IssuerSpec, other: &IssuerSpec) -> bool {
+        status_paths(one) == status_paths(other) && signer_paths(one) == signer_paths(other)
+    }
+
+    /// Whether a reader of the signer is out.
+    pub(super) fn reads_signer(&self) -> bool {
+        free(&self.signer).is_none()
+    }
+
+    /// Whether a reader of the statuses is out.
+    pub(super) fn reads_status(&self) -> bool {
+        free(&self.status).is_none()
+    }
+}
+
+fn status_paths(spec: &IssuerSpec) -> Vec<PathBuf> {
+    spec.sources.iter().map(|source| source.path().to_path_buf()).collect()
+}
+
+fn signer_paths(spec: &IssuerSpec) -> Vec<PathBuf> {
+    match &spec.signer {
+        Some(SignerOrigin::Files(files)) => vec![files.certificate.clone(), files.key.clone()],
+        Some(SignerOrigin::Slot { .. }) | None => Vec::new(),
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Managed {
     spec: IssuerSpec,
     issuer: Arc<Issuer>,
     files: Files,
+    /// Whoever read the same files under an earlier spec when this one came.
+    before: Weak<Managed>,
     /// Held for moments.
     known: Mutex<Known>,
     /// Another spec has taken its place, or it has been taken out: what a reader still brings is not wanted.
@@ -63,6 +65,7 @@ impl Managed {
         Managed {
             issuer,
             files: Files::new(&spec),
+            before: Weak::new(),
             known: Mutex::default(),
             is_over: AtomicBool::new(false),
             handing_over: Arc::default(),
@@ -95,7 +98,7 @@ impl Managed {
     }
 
     /// What takes its place under another spec of the same CA. Waits for no reader: one that is at work is left alone, and what
-    /// it brings is not used.
+    /// it brings is not used. As long as it is out, none is sent to the same files: it would be held up beside it.
     pub(super) fn succeeded_by(self: &Arc<Self>, spec: IssuerSpec, presigner: &Presigner) -> Arc<Self> {
         if self.spec == spec {
             return self.clone();
@@ -122,11 +125,19 @@ impl Managed {
             status.wanted = true;
         }
         presigner.set_settings(&self.issuer, spec.settings.clone());
-        let mut known = Known { reads_signer: None, reads_status: None, ..self.known().clone() };
+        let before = match self.files.reads_signer() || self.files.reads_status() {
+            _ if !Files::are_same(&spec, &self.spec) => Weak::new(),
+            true => Arc::downgrade(self),
+            false => self.before.clone(),
+        };
+        let mut known = self.known().clone();
+        known.reads_signer = known.reads_signer.filter(|_| before.strong_count() > 0);
+        known.reads_status = known.reads_status.filter(|_| before.strong_count() > 0);
         known.has_new_sources |= spec.sources != self.spec.sources;
         Arc::new(Managed {
             issuer: self.issuer.clone(),
             files: Files { status: Mutex::new(status), signer: Mutex::new(signer) },
+            before,
             known: Mutex::new(known),
             is_over: AtomicBool::new(false),
             handing_over: self.handing_over.clone(),
@@ -152,18 +163,22 @@ impl Managed {
         (!self.is_over.load(Ordering::SeqCst)).then(|| give(&presigner))
     }
 
-    /// Reads what changed, but for what somebody else is reading. The signer first: without it nothing that the statuses bring
+    /// Reads what changed, but for what somebody else is reading, or was before a reload. The signer first: without it nothing that the statuses bring
     /// could be signed. True if statuses were read, which takes memory for a moment.
     pub(super) fn poll(&self, reader: &Reader, now: Timestamp) -> bool {
         if self.is_over.load(Ordering::SeqCst) {
             return false;
         }
-        let signer = free(&self.files.signer);
-        if let Some(mut files) = signer {
+        let before = self.before.upgrade();
+        let is_out = |reads: fn(&Files) -> bool| before.as_ref().is_some_and(|before| reads(&before.files));
+        if !is_out(Files::reads_signer)
+            && let Some(mut files) = free(&self.files.signer)
+        {
             let _busy = Attended::by(self, |known| &mut known.reads_signer, now);
             self.poll_signer(&mut files, reader, now);
         }
-        let Some(mut status) = free(&self.files.status) else { return false };
+        let status = if is_out(Files::reads_status) { None } else { free(&self.files.status) };
+        let Some(mut status) = status else { return false };
         let _busy = Attended::by(self, |known| &mut known.reads_status, now);
         let read = status.is_due(now);
         if read {

@@ -2,7 +2,8 @@
 //!
 //! A file system may hang (NFS, a stuck disk), and then whoever asks it anything waits as long. So the files are looked at by
 //! threads that nobody waits for longer than [`Pace`] allows: an issuer at which one is held up keeps that thread, and another
-//! goes on with the next. No issuer has more than two, one for its signer and one for its sources.
+//! goes on with the next. No issuer has more than two at the same files, one for its signer and one for its
+//! sources, however often its record changes.
 
 use super::managed::{Managed, Reader};
 use crate::time::{Timestamp, monotonic};

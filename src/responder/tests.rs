@@ -182,6 +182,28 @@ fn another_source_is_read_although_the_one_before_it_hangs_and_what_that_brings_
 }
 
 #[test]
+fn however_often_the_settings_change_one_reader_at_most_is_held_up_by_the_files_of_an_issuer() {
+    let ca = Ca::new("Changed");
+    ca.index("hung", &["V\t1\t\t01"]);
+    let (responder, released) = hanging(quick());
+    responder.set_issuers(vec![ca.spec("changed", "hung")]);
+    let at_work = || Arc::strong_count(&responder.running.inner.reader.at_work) - 1;
+    eventually("the fault is told", || fault(&responder, "changed").is_some() && at_work() == 1);
+    let settings =
+        |hours: u64| IssuerSettings { validity: Duration::from_secs(hours * 3600), ..IssuerSettings::default() };
+    for hours in [72, 60, 48] {
+        responder.set_issuers(vec![ca.spec("changed", "hung").with_settings(settings(hours))]);
+        thread::sleep(quick().patience * 2);
+        eventually("no other reader stays", || at_work() == 1);
+        assert!(fault(&responder, "changed").is_some_and(|fault| fault.contains("has not ended")), "it is told on");
+    }
+    released.store(true, Ordering::SeqCst);
+    eventually("read under the last spec", || ca.said(&responder, 1).is_some());
+    eventually("the fault has gone", || fault(&responder, "changed").is_none());
+    assert_eq!(responder.reports()[0].validity_secs, 48 * 3600);
+}
+
+#[test]
 fn a_responder_stops_although_a_source_hangs() {
     let ca = Ca::new("Stop");
     ca.index("hung", &["V\t1\t\t01"]);
