@@ -165,8 +165,9 @@ impl State {
         self.agent.load_full().map(|handle| agent::Handle::clone(&handle))
     }
 
-    /// Issuers that answer with what is held and for which nothing can be signed, disabled ones that have come to their end, and a
-    /// configuration file that is not in use, one line each: no reason to take the machine out of service, and one to look.
+    /// Issuers that answer with what is held and for which nothing can be signed, disabled ones that have come to their end, those
+    /// whose record cannot be used, and a configuration file that is not in use, one line each: no reason to take the machine out
+    /// of service, and one to look.
     fn living_on(&self) -> Vec<String> {
         let now = self.clock.now();
         let reports = self.responder.reports();
@@ -179,7 +180,13 @@ impl State {
                 None => Some(format!("issuer {}: {}", report.id, report.cannot_sign()?)),
             }
         });
-        lines.chain(self.config_file.load().worries()).collect()
+        let registry = self.registry.load();
+        let served_on = registry.generation.iter().flat_map(|generation| generation.served_on());
+        let served_on = served_on.map(|(issuer, since)| {
+            let id = &issuer.id;
+            format!("issuer {id}: its registry record cannot be used since {since}: served as before, and not renewed; mend it")
+        });
+        lines.chain(served_on).chain(self.config_file.load().worries()).collect()
     }
 
     /// Why requests are not answered, or not all; `None` while every worker of the endpoint has its turns.

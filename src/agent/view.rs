@@ -3,7 +3,7 @@
 use super::parts::Reading;
 use crate::config::{Approval, Renewal};
 use crate::ocsp::HashAlgorithm;
-use crate::registry::{Issuer, IssuerId, SignerSource, State};
+use crate::registry::{Issuer, IssuerId, SignerSource};
 use crate::renewal::{Cause, EndpointId, IssuerSpec, RegistryView};
 use crate::time::Timestamp;
 use serde::Serialize;
@@ -98,8 +98,8 @@ pub fn view_of(reading: &Reading, renewal: &Renewal) -> RegistryView {
     let generation = &reading.generation;
     let mut quarantined: BTreeSet<IssuerId> = generation.quarantined.iter().filter_map(|q| q.id.clone()).collect();
     let issuers = generation.issuers.iter().filter_map(|issuer| {
-        // What is served on as before stands there as disabled; a second record of one id is quarantined beside the first.
-        if issuer.state == State::Disabled && quarantined.contains(&issuer.id) {
+        // A second record of one id is quarantined beside the first, which is used.
+        if issuer.stopped.is_some() {
             return None;
         }
         let SignerSource::Enrolled { enrolment, profile } = &issuer.signer_source else { return None };
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::ocsp::Serial;
-    use crate::registry::{Document, RecordRules};
+    use crate::registry::{Document, Quarantined, RecordRules, State, Stopped};
     use crate::signer::{KeyKind, SigningKey};
     use crate::x509::issue::{CertificateSpec, name};
     use std::path::Path;
@@ -168,17 +168,24 @@ mod tests {
             record("files", "active", r#""signer": { "certificate": "s", "key": "k" }"#),
             record("on", "active", ordered), // the id is taken
             record("broken", "actve", ordered),
+            record("served-on", "active", ordered),
         ];
         let text = format!(r#"{{ "generation": 3, "issuers": [ {} ] }}"#, records.join(", "));
         let document = Document::parse(text.as_bytes(), Path::new("i.json"), &RecordRules::of(&config)).unwrap();
-        let generation = Arc::new(document.resolve(&mut |_| Ok(ca.der().to_vec())));
+        let mut generation = document.resolve(&mut |_| Ok(ca.der().to_vec()));
+        // Its record was good once.
+        let served_on = Arc::make_mut(generation.issuers.last_mut().unwrap());
+        served_on.stopped = Some(Stopped::Unusable(NOW));
+        let quarantined = Quarantined { id: Some(served_on.id.clone()), index: 6, faults: vec![] };
+        generation.quarantined.push(quarantined);
+        let generation = Arc::new(generation);
         let view = view_of(&Reading { generation, synced_at: NOW }, &config.renewal);
         let seen: Vec<_> = view.issuers.iter().map(|i| (i.id.as_str(), i.state, i.needs_approval)).collect();
         assert_eq!(
             seen,
             [("on", State::Active, false), ("asks", State::Active, true), ("off", State::Disabled, false)]
         );
-        assert_eq!(view.quarantined.iter().map(IssuerId::as_str).collect::<Vec<_>>(), ["broken"]);
+        assert_eq!(view.quarantined.iter().map(IssuerId::as_str).collect::<Vec<_>>(), ["broken", "served-on"]);
         assert_eq!((view.generation, view.issuers[0].margin), (3, Duration::from_secs(7_200)));
     }
 }

@@ -1,10 +1,13 @@
 //! The whole document: JSON in, records and quarantine out; then the certificates.
 
 use super::record::{self, Content, Live, Record, RecordRules};
-use super::{Generation, Issuer, IssuerId, KeyDigest, Quarantined, SignerSource, State, Tombstone, TombstoneCause};
+use super::{
+    Generation, Issuer, IssuerId, KeyDigest, Quarantined, SignerSource, State, Stopped, Tombstone, TombstoneCause,
+};
 use crate::config::document::{Collector, Members, Node};
 use crate::config::{Fault, Faults, Lines, Position};
 use crate::ocsp::{HashAlgorithm, IssuerHashes};
+use crate::time::Timestamp;
 use crate::x509::{Certificate, KeyUsage};
 use serde_json::value::RawValue;
 use std::collections::{HashMap, HashSet};
@@ -181,6 +184,7 @@ impl Document {
                 response,
                 approval,
                 at,
+                stopped: None,
             }));
         }
         self.quarantined.sort_by_key(|q| q.index);
@@ -214,6 +218,14 @@ impl Generation {
             State::Retired => self.tombstones.iter().filter(|t| t.cause == TombstoneCause::Retired).count(),
             _ => self.issuers.iter().filter(|i| i.state == state).count(),
         }
+    }
+
+    /// The issuers whose record cannot be used, and that are served on as the last good one says: since when.
+    pub fn served_on(&self) -> impl Iterator<Item = (&Issuer, Timestamp)> {
+        self.issuers.iter().filter_map(|issuer| match issuer.stopped {
+            Some(Stopped::Unusable(since)) => Some((issuer.as_ref(), since)),
+            None => None,
+        })
     }
 }
 

@@ -81,7 +81,7 @@ pub enum ApproveError {
 /// * a lower generation than one that was used or held, or the same generation with another content: refused. One number is
 ///   one content, or two machines that read at different times would disagree for ever;
 /// * a record that has become unusable: the rest is used, and the issuer is served on as the last good record says, but
-///   not renewed;
+///   not renewed ([`Stopped::Unusable`](super::Stopped));
 /// * unreadable, not JSON, too long: refused, the previous one stays.
 ///
 /// After a restart it begins with the copy under the state directory, as old as it is.
@@ -200,7 +200,7 @@ impl Follower {
 
     /// Goes on under another name, other rules for records, another guard. What is in use is looked at again by those
     /// rules; what is held, at the next document.
-    pub fn set_terms(&mut self, name: &Path, rules: RecordRules, guard: Guard) -> Change {
+    pub fn set_terms(&mut self, name: &Path, rules: RecordRules, guard: Guard, now: Timestamp) -> Change {
         self.guard = guard;
         self.usable = None;
         if rules == self.rules && name == self.name {
@@ -215,7 +215,7 @@ impl Follower {
         if let Some(waiting) = &mut self.held {
             waiting.fingerprint = [0; 32];
         }
-        self.look_again()
+        self.look_again(now)
     }
 
     /// Takes a document, holds it or refuses it. Blocks for as long as reading the certificates takes: a file system that hangs for
@@ -264,10 +264,10 @@ impl Follower {
         let ids = document.ids();
         let (generation, fingerprint) = self.resolve(document, bytes);
         match self.impact_to_hold(&generation, digest) {
-            None => Ok(self.take(generation, &ids, fingerprint, bytes, digest)),
+            None => Ok(self.take(generation, &ids, fingerprint, bytes, digest, now)),
             Some(impact) => {
                 // The source no longer shows what is in use; its certificates and rules may have changed all the same.
-                let taken = self.look_again();
+                let taken = self.look_again(now);
                 Ok(match self.hold(generation, impact, fingerprint, bytes, digest, now) {
                     Change::None => taken,
                     held => held,
@@ -292,6 +292,7 @@ impl Follower {
         fingerprint: [u8; 32],
         bytes: &[u8],
         digest: &str,
+        now: Timestamp,
     ) -> Change {
         let same = self.current.as_ref().is_some_and(|current| current.fingerprint == fingerprint);
         let memory = self.remember(&mut generation, ids, digest);
@@ -312,7 +313,7 @@ impl Follower {
         if same {
             return Change::None;
         }
-        self.serve_on(&mut generation);
+        self.serve_on(&mut generation, now);
         generation.notes.append(&mut self.startup);
         self.current = Some(InUse { generation: Arc::new(generation), fingerprint, document: bytes.into() });
         self.revision += 1;
@@ -357,13 +358,13 @@ impl Follower {
     }
 
     /// Looks at what is in use again, by the rules and certificates of now.
-    fn look_again(&mut self) -> Change {
+    fn look_again(&mut self, now: Timestamp) -> Change {
         let Some(current) = &self.current else { return Change::None };
         let bytes = Arc::clone(&current.document);
         let Ok(document) = Document::parse(&bytes, &self.name, &self.rules) else { return Change::None };
         let ids = document.ids();
         let (generation, fingerprint) = self.resolve(document, &bytes);
-        self.take(generation, &ids, fingerprint, &bytes, &sha256(&bytes))
+        self.take(generation, &ids, fingerprint, &bytes, &sha256(&bytes), now)
     }
 
     fn not_saved(&self, error: &io::Error) -> Fault {

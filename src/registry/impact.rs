@@ -181,7 +181,9 @@ fn said_by(generation: &Generation) -> BTreeMap<&IssuerId, Said<'_>> {
     let retired = generation.tombstones.iter().filter(|t| t.cause == TombstoneCause::Retired);
     let retired = retired.map(|t| (&t.id, Said { state: State::Retired, asked: None, certificate: None }));
     let live = generation.issuers.iter().map(|i| {
-        (&i.id, Said { state: i.state, asked: i.signer_source.enrolled(), certificate: Some(&i.certificate) })
+        // What is not asked for now is asked for anew when its record can be used again.
+        let state = if i.stopped.is_some() { State::Disabled } else { i.state };
+        (&i.id, Said { state, asked: i.signer_source.enrolled(), certificate: Some(&i.certificate) })
     });
     retired.chain(live).collect()
 }

@@ -36,6 +36,7 @@ pub use record::RecordRules;
 pub use sync::{Handle, Looked, Looks, Settings, Sync, View};
 
 use crate::config::{Approval, Fault, Position, Response, Signer};
+use crate::time::Timestamp;
 use crate::x509::Certificate;
 use data_encoding::HEXLOWER;
 use ring::digest::{SHA256, digest};
@@ -170,6 +171,15 @@ pub struct Issuer {
     pub approval: Approval,
     /// Where its record stands in the document.
     pub at: Position,
+    /// Why it is not renewed for now, whatever its state says.
+    pub stopped: Option<Stopped>,
+}
+
+/// Why no signer is asked for though nobody has said that the issuer is no longer active: its end is not wanted, and presses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stopped {
+    /// Its record cannot be used since then, and it is served on as the last good one says.
+    Unusable(Timestamp),
 }
 
 /// Why an issuer is remembered and not served.

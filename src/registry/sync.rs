@@ -346,7 +346,7 @@ impl Driver {
             self.source = Source::open(&settings.spec, &self.clock);
         }
         (self.failures, self.last) = (0, None);
-        self.follower.set_terms(settings.spec.name(), settings.rules, settings.guard);
+        self.follower.set_terms(settings.spec.name(), settings.rules, settings.guard, self.clock.now());
         self.publish();
     }
 

@@ -107,6 +107,9 @@ pub struct Quarantine {
     pub record: String,
     /// What is wrong with it.
     pub faults: Vec<String>,
+    /// Since when its issuer is served on as the last good record says, and not renewed, if it is.
+    #[serde(default)]
+    pub served_on_since: Option<Timestamp>,
 }
 
 /// A pause.

@@ -120,7 +120,7 @@ fn what_others_have_written_is_text_wherever_it_stands() {
     status.version = evil();
     status.registry.fault = Some(evil());
     status.registry.held = Some((5, evil()));
-    status.registry.quarantined = vec![Quarantine { record: evil(), faults: vec![evil(); 9] }];
+    status.registry.quarantined = vec![Quarantine { record: evil(), faults: vec![evil(); 9], served_on_since: None }];
     status.pauses = vec![PauseReport { reach: Target::Endpoint(evil()), until: hours(1), reason: evil(), who: evil() }];
     status.agent = Some(crate::admin::control::AgentReport {
         unreadable: [(evil(), evil())].into(),
@@ -162,7 +162,8 @@ fn ten_thousand_issuers_make_a_page_of_a_bounded_size_that_says_what_is_left_out
     }
     let mut worst = status(loud);
     worst.next = (0..10_000).map(|n| Next { attention: true, text: n.to_string(), command: None }).collect();
-    worst.registry.quarantined = vec![Quarantine { record: "<".repeat(500), faults: vec!["<".repeat(500); 9] }; 10_000];
+    worst.registry.quarantined =
+        vec![Quarantine { record: "<".repeat(500), faults: vec!["<".repeat(500); 9], served_on_since: None }; 10_000];
     let worst = page(&worst);
     assert!(worst.len() < 4 << 20, "{}", worst.len());
     assert!(worst.contains("and 9800 more that need somebody") && worst.contains("10000 things need you"));

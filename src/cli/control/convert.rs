@@ -15,6 +15,9 @@ use crate::responder::IssuerReport;
 use crate::time::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
+/// How what is wrong with a record begins among the reasons of a slot.
+pub(super) const RECORD: &str = "its registry record cannot be used";
+
 /// Credentials and issuers: those that renewal knows, those that are only served, and those whose record cannot be used.
 pub(super) fn slots(
     snapshot: Option<&Snapshot>,
@@ -40,6 +43,10 @@ pub(super) fn slots(
             }
             SlotId::Signer(id) => {
                 if let Some(of) = reports.get(id.as_str()) {
+                    if view.standing == Standing::Quarantined && view.schedule.is_none() {
+                        // An agent started since knows nothing of its signer.
+                        served::life(&mut report, of, &served.renewal, now);
+                    }
                     served::add(&mut report, of, now);
                 }
                 // Tombstones are remembered, and of no interest any more.
@@ -56,7 +63,13 @@ pub(super) fn slots(
     for quarantine in &registry.quarantined {
         if let Some(report) = issuers.get_mut(&quarantine.record) {
             report.state = Standing::Quarantined.name().to_owned();
-            report.press(format!("its registry record cannot be used: {}", quarantine.faults.join("; ")));
+            let faults = quarantine.faults.join("; ");
+            report.press(match quarantine.served_on_since {
+                Some(since) => format!(
+                    "{RECORD} since {since}: it is served as before, and not renewed until the record is mended: {faults}"
+                ),
+                None => format!("{RECORD}: {faults}"),
+            });
         }
     }
     // What the agent could not look at belongs to the slot that it is about, where there is one.

@@ -330,8 +330,8 @@ impl<A: Renewals, R: Registries> Control for Desk<A, R> {
         };
         for reason in &report.reasons {
             // The agent has said in its own words what the snapshot says.
-            let is_responders = report.phase.is_none() || reason.starts_with(served::RESPONDER);
-            if is_responders {
+            let is_others = [served::RESPONDER, convert::RECORD].iter().any(|of| reason.starts_with(of));
+            if report.phase.is_none() || is_others {
                 reasons.push(reason.clone());
             }
         }

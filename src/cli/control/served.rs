@@ -108,9 +108,9 @@ pub(super) fn only(of: &IssuerReport, renewal: &Renewal, is_down: bool, now: Tim
         hold: HoldReport::None,
         attention: false,
         reasons: Vec::new(),
-        serial: of.signer.as_ref().map(|signer| signer.serial.clone()),
-        not_before: of.signer.as_ref().map(|signer| signer.not_before),
-        not_after: of.signer.as_ref().map(|signer| signer.not_after),
+        serial: None,
+        not_before: None,
+        not_after: None,
         window: None,
         failures: 0,
         last_failure: None,
@@ -119,18 +119,7 @@ pub(super) fn only(of: &IssuerReport, renewal: &Renewal, is_down: bool, now: Tim
         entries: None,
         oldest_this_update: None,
     };
-    if let Some(signer) = &of.signer {
-        let reserve = Duration::from_secs(of.validity_secs).saturating_add(renewal.margin);
-        let urgent_share = Limits::default().urgent_share.min(1.0 - renewal.window.end);
-        let life = (signer.not_before, signer.not_after);
-        let schedule = Schedule::of_others(life.0, life.1, reserve, renewal.window, urgent_share);
-        report.window = Some(window(schedule));
-        // A disabled one gets no successor.
-        if schedule.urgent <= now && !of.is_disabled {
-            let whose = if of.is_ordered { "" } else { "; it is not ours to renew: put it into its files" };
-            report.press(format!("{}{whose}", short(schedule.deadline, now)));
-        }
-    }
+    life(&mut report, of, renewal, now);
     if of.is_disabled {
         report.reasons.push(DISABLED.into());
     } else if of.is_ordered && is_down {
@@ -138,4 +127,21 @@ pub(super) fn only(of: &IssuerReport, renewal: &Renewal, is_down: bool, now: Tim
     }
     add(&mut report, of, now);
     report
+}
+
+/// Adds the life of the signer in use, which renewal does not know.
+pub(super) fn life(report: &mut SlotReport, of: &IssuerReport, renewal: &Renewal, now: Timestamp) {
+    let Some(signer) = &of.signer else { return };
+    let (not_before, not_after) = (signer.not_before, signer.not_after);
+    let reserve = Duration::from_secs(of.validity_secs).saturating_add(renewal.margin);
+    let urgent_share = Limits::default().urgent_share.min(1.0 - renewal.window.end);
+    let schedule = Schedule::of_others(not_before, not_after, reserve, renewal.window, urgent_share);
+    report.serial = Some(signer.serial.clone());
+    (report.not_before, report.not_after) = (Some(not_before), Some(not_after));
+    report.window = Some(window(schedule));
+    // A disabled one gets no successor.
+    if schedule.urgent <= now && !of.is_disabled {
+        let whose = if of.is_ordered { "" } else { "; it is not ours to renew: put it into its files" };
+        report.press(format!("{}{whose}", short(schedule.deadline, now)));
+    }
 }

@@ -12,6 +12,7 @@ use crate::responder::Responder;
 use crate::signer::files::MAX_CERTIFICATE_FILE_LEN;
 use crate::time::{Clock, Timestamp, monotonic};
 use arc_swap::ArcSwap;
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -161,7 +162,13 @@ impl Registries for Followed {
         let view = self.handle.view();
         let max_age = self.config.load().registry.max_age;
         let now = self.clock.now();
-        let quarantined = view.current.iter().flat_map(|generation| &generation.quarantined).map(quarantine);
+        let quarantined = view.current.iter().flat_map(|generation| {
+            let since: HashMap<_, _> = generation.served_on().map(|(issuer, since)| (&issuer.id, since)).collect();
+            generation.quarantined.iter().map(move |q| {
+                let served_on_since = q.id.as_ref().and_then(|id| since.get(id).copied());
+                Quarantine { served_on_since, ..quarantine(q) }
+            })
+        });
         RegistryReport {
             generation: view.current.as_ref().map(|generation| generation.number),
             synced_at: view.synced,
@@ -208,7 +215,7 @@ fn examine(
 
 fn quarantine(quarantined: &registry::Quarantined) -> Quarantine {
     let faults = quarantined.faults.iter().map(ToString::to_string).collect();
-    Quarantine { record: quarantined.name(), faults }
+    Quarantine { record: quarantined.name(), faults, served_on_since: None }
 }
 
 /// A regular file of at most `max` octets: no pipe makes it wait, no device makes it read for ever.

@@ -2,9 +2,10 @@
 
 use super::super::document::Document;
 use super::super::memory::{MAX_TOMBSTONES, Memory};
-use super::super::{Generation, Issuer, IssuerId, KeyDigest, State, Tombstone, TombstoneCause};
+use super::super::{Generation, Issuer, IssuerId, KeyDigest, Stopped, Tombstone, TombstoneCause};
 use super::Follower;
 use crate::config::Fault;
+use crate::time::Timestamp;
 use crate::x509::Certificate;
 use ring::digest::{Context, SHA256, digest};
 use std::collections::{HashMap, HashSet};
@@ -42,8 +43,9 @@ impl Follower {
     }
 
     /// An issuer whose record has become unusable is served on as its last good record says: a slip of the pen must not
-    /// take it off the network. It is not renewed, since nothing says any more that it is active.
-    pub(super) fn serve_on(&self, generation: &mut Generation) {
+    /// take it off the network. It is not renewed, since nothing says any more that it is active; nor that it is not, so that
+    /// its end is nobody's wish.
+    pub(super) fn serve_on(&self, generation: &mut Generation, now: Timestamp) {
         let Some(previous) = self.current() else { return };
         let spoken_of: HashSet<&IssuerId> =
             generation.issuers.iter().map(|i| &i.id).chain(generation.tombstones.iter().map(|t| &t.id)).collect();
@@ -59,7 +61,8 @@ impl Follower {
                 Some(at) => Fault::at(&self.name, at, text),
                 None => Fault::of_file(&self.name, text),
             };
-            kept.push((note, Arc::new(Issuer { state: State::Disabled, ..Issuer::clone(issuer) })));
+            let stopped = issuer.stopped.unwrap_or(Stopped::Unusable(now));
+            kept.push((note, Arc::new(Issuer { stopped: Some(stopped), ..Issuer::clone(issuer) })));
         }
         for (note, issuer) in kept {
             generation.notes.push(note);

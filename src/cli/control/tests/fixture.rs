@@ -82,18 +82,30 @@ pub(in crate::cli) struct Paper {
     pub(in crate::cli) held: Option<(u64, String)>,
     /// Every record can be used.
     pub(in crate::cli) is_whole: bool,
+    /// The record of this issuer has become unusable three hours ago.
+    pub(in crate::cli) served_on: Option<String>,
 }
 
 impl Registries for Paper {
     fn report(&self) -> RegistryReport {
-        let faults = vec!["issuers.json:31:7: certificate: no such file".to_owned()];
+        let faults = ["issuers.json:31:7: certificate: no such file".to_owned()];
+        let broken = (!self.is_whole).then(|| Quarantine {
+            record: "broken-ca".into(),
+            faults: faults.into(),
+            served_on_since: None,
+        });
+        let served_on = self.served_on.iter().map(|id| Quarantine {
+            record: id.clone(),
+            faults: vec!["issuers.json:7:3: state: \"actve\" is none".into()],
+            served_on_since: Some(at(NOW - 3 * HOUR)),
+        });
         RegistryReport {
             generation: Some(7),
             synced_at: Some(at(NOW)),
             fresh: true,
             fault: None,
             held: self.held.clone(),
-            quarantined: if self.is_whole { vec![] } else { vec![Quarantine { record: "broken-ca".into(), faults }] },
+            quarantined: broken.into_iter().chain(served_on).collect(),
         }
     }
 
@@ -144,7 +156,7 @@ fn spec(id: &str, needs_approval: bool) -> IssuerSpec {
     }
 }
 
-fn view() -> RegistryView {
+pub(in crate::cli) fn view() -> RegistryView {
     let ids = [("due-ca", false), ("idle-ca", false), ("parked-ca", false), ("paused-ca", false), ("staged-ca", true)];
     let issuers = ids.into_iter().map(|(id, needs_approval)| spec(id, needs_approval)).collect();
     RegistryView { generation: 7, synced_at: at(NOW - 3 * HOUR), issuers, quarantined: vec![] }
@@ -312,7 +324,7 @@ impl Site {
                 let hall = hall.clone();
                 move || Some(hall.clone())
             }),
-            registry: Paper { held, is_whole: false },
+            registry: Paper { held, ..Paper::default() },
             served: Box::new({
                 let served = served.clone();
                 move || served.lock().unwrap().clone()
@@ -332,7 +344,7 @@ impl Site {
         let mut site = Site::new(None);
         let desk = Arc::get_mut(&mut site.desk).unwrap();
         desk.agent = Box::new(|| None);
-        desk.registry = Paper { held: None, is_whole: true };
+        desk.registry = Paper { is_whole: true, ..Paper::default() };
         site.change(|served| served.reports = Arc::new(vec![report("files-ca", 60)]));
         site
     }

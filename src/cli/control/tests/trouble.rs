@@ -1,8 +1,10 @@
 //! Whatever wakes somebody is what `status` says, in its words and by its exit status.
 
-use super::fixture::{NOW, Site, at};
+use super::fixture::{NOW, Site, at, view};
 use super::*;
 use crate::admin::control::HoldReport;
+use crate::registry::IssuerId;
+use crate::renewal::Event;
 use crate::responder::SourceSummary;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -276,6 +278,38 @@ fn a_disabled_issuer_that_runs_out_as_planned_presses_nobody() {
     let site = Site::calm();
     site.first(|report| (report.is_disabled, report.signing_fault) = (true, Some("the key is gone".into())));
     assert_ne!(pressing(&site), [""; 0]);
+}
+
+#[test]
+fn an_issuer_whose_record_cannot_be_used_presses_until_the_record_is_mended() {
+    let mut site = Site::new(None);
+    let mut registry = RegistryView { generation: 8, ..view() };
+    registry.issuers.retain(|spec| spec.id.as_str() != "due-ca");
+    registry.quarantined = vec![IssuerId::new("due-ca").unwrap()];
+    site.hall.core.lock().unwrap().handle(Event::Registry(registry), at(NOW)).unwrap();
+    Arc::get_mut(&mut site.desk).unwrap().registry.served_on = Some("due-ca".into());
+    site.first(|report| report.signer.as_mut().unwrap().not_after = at(NOW + 6 * DAY));
+    let status = site.status();
+    let report = status.issuers.iter().find(|report| report.slot == issuer("due-ca")).unwrap();
+    assert_eq!((report.state.as_str(), report.attention), ("quarantined", true));
+    let explained = block(site.desk.explain(issuer("due-ca"))).unwrap();
+    for said in
+        ["since 2026-11-21T11:00:00Z: it is served as before", "not renewed until the record is mended", "actve"]
+    {
+        assert!(report.reasons.iter().any(|reason| reason.contains(said)), "{said}: {:?}", report.reasons);
+        assert!(explained.reasons.iter().any(|reason| reason.contains(said)), "{said}: {:?}", explained.reasons);
+    }
+    assert!(explained.reasons.iter().chain(&report.reasons).all(|reason| !reason.contains("retire")), "{report:?}");
+    assert!(pressing(&site).iter().any(|text| text.contains("due-ca: ") && text.contains("mended")));
+    // An agent that was started since has not been told of its signer.
+    let mut snapshot = site.hall.core.lock().unwrap().snapshot(at(NOW));
+    for view in &mut snapshot.slots {
+        (view.life, view.schedule) = (None, None);
+    }
+    let (served, registry) = (site.served.lock().unwrap().clone(), site.desk.registry.report());
+    let (_, issuers) = convert::slots(Some(&snapshot), &served, &registry, None, &[], at(NOW));
+    let report = issuers.iter().find(|report| report.slot == issuer("due-ca")).unwrap();
+    assert!(report.window.is_some() && report.reasons.iter().any(|r| r.contains("its time is short")), "{report:?}");
 }
 
 #[test]

@@ -20,16 +20,16 @@ fn certificates_on_a_mount_that_hangs_cost_their_own_issuers_and_come_back() {
     let mount = crate::registry::files::tests::Mount::default();
     let mut watched = place.open();
     watched.follower.files = mount.files();
-    let states = |generation: &Generation| -> Vec<(String, State)> {
-        generation.issuers.iter().map(|i| (i.id.to_string(), i.state)).collect()
+    let stopped = |generation: &Generation| -> Vec<(String, Option<Stopped>)> {
+        generation.issuers.iter().map(|i| (i.id.to_string(), i.stopped)).collect()
     };
-    let all = |state| vec![("a".to_owned(), State::Active), ("b".to_owned(), state), ("c".to_owned(), state)];
-    assert_eq!(states(&watched.taken(1)), all(State::Active));
+    let all = |stopped| vec![("a".to_owned(), None), ("b".to_owned(), stopped), ("c".to_owned(), stopped)];
+    assert_eq!(stopped(&watched.taken(1)), all(None));
 
     mount.hang(&[&path.join("mount")]);
     let start = std::time::Instant::now();
     let generation = watched.taken(2);
-    assert_eq!(states(&generation), all(State::Disabled), "served as before, and not renewed");
+    assert_eq!(stopped(&generation), all(Some(Stopped::Unusable(at(2)))), "served as before, and not renewed");
     let faults = generation.quarantined.iter().map(|q| q.faults[0].to_string()).collect::<Vec<_>>().join("; ");
     assert!(faults.contains("b.certificate") && faults.contains("c.certificate"), "{faults}");
     assert!(faults.contains("its file system does not answer"), "{faults}");
@@ -38,7 +38,7 @@ fn certificates_on_a_mount_that_hangs_cost_their_own_issuers_and_come_back() {
 
     mount.hang(&[]);
     let mut now = 20;
-    while states(&watched.current()) != all(State::Active) {
+    while stopped(&watched.current()) != all(None) {
         assert!(now < 1_000, "{:?}", watched.current());
         std::thread::sleep(Duration::from_millis(10));
         watched.look(now).unwrap();
