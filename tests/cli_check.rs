@@ -215,6 +215,27 @@ fn expired_lists_and_unreadable_lines_are_warnings() {
 }
 
 #[test]
+fn an_index_without_a_line_is_a_warning_and_one_without_a_readable_line_a_fault() {
+    let place = Place::new();
+    place.write("index.txt", "");
+    let (code, _, err) = place.check(&[]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(err.contains("warning: index.txt: ca-1: no certificate is listed: every one"), "{err}");
+    for bad in [INDEX.replace('\t', " "), "V\t3612".into(), "\0".repeat(200_000)] {
+        place.write("index.txt", &bad);
+        let (code, _, err) = place.check(&[]);
+        assert_eq!(code, Some(1), "{err}");
+        assert!(err.contains("error: ") && err.contains("index.txt: none of its "), "{err}");
+    }
+    // Nothing is wrong with these lines.
+    for none in ["\n", "# by hand\n\n", "  \n"] {
+        place.write("index.txt", none);
+        let (code, _, err) = place.check(&[]);
+        assert_eq!(code, Some(0), "{err}");
+    }
+}
+
+#[test]
 fn machines_get_one_json_object() {
     let place = Place::new();
     place.write("ca.crl", "no CRL");

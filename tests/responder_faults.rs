@@ -232,3 +232,162 @@ fn at_a_start_with_a_bad_crl_what_the_index_revokes_is_revoked_and_nothing_new_i
         assert_eq!((said(SHA1, 5), said(SHA1, 9)), (Said::Revoked, Said::Revoked));
     }
 }
+
+/// One process after another over the same files and the same state.
+struct Restarts {
+    dir: tempfile::TempDir,
+    lab: Lab,
+    clock: Arc<ManualClock>,
+}
+
+/// One of these processes.
+struct Process {
+    responder: Responder,
+    handle: stillgood::endpoint::Handle,
+}
+
+impl Restarts {
+    fn new() -> Self {
+        let (dir, lab) = files();
+        Restarts { dir, lab, clock: Arc::new(ManualClock::at(SystemClock.now())) }
+    }
+
+    fn start(&self) -> Process {
+        let path = |file: &str| self.dir.path().join(file);
+        let state_dir = Some(path("state"));
+        let responder = Responder::start(ResponderSettings {
+            state_dir,
+            clock: self.clock.clone(),
+            ..ResponderSettings::default()
+        });
+        responder.set_issuers(vec![self.spec("index.txt")]);
+        let listen = Settings { listen: vec!["127.0.0.1:0".parse().unwrap()], workers: 1, ..Settings::default() };
+        let handle = Server::start(&responder.service(), listen).unwrap();
+        Process { responder, handle }
+    }
+
+    fn spec(&self, index: &str) -> IssuerSpec {
+        let path = |file: &str| self.dir.path().join(file);
+        let spec = IssuerSpec::from_files("ca", &path("ca.pem")).unwrap();
+        spec.with_signer(path("ocsp.pem"), path("ocsp.key")).with_index(path(index))
+    }
+
+    fn put(&self, content: impl AsRef<[u8]>) {
+        put_in(self.dir.path(), "index.txt", content);
+    }
+
+    fn said(&self, process: &Process, n: u64) -> Said {
+        let request = common::request(&self.lab.hashes(SHA1), &[long_serial(n)], None);
+        read(&common::site::post(process.handle.addresses()[0], &request).1).remove(0)
+    }
+
+    /// After another look, as long after the one before as a failed source waits.
+    fn not_ready(&self, process: &Process) -> Option<String> {
+        self.clock.set(self.clock.now().plus(Duration::from_secs(11)));
+        process.responder.poll();
+        process.responder.reports()[0].cannot_answer(self.clock.now())
+    }
+
+    fn is_ready(&self, process: &Process) {
+        eventually(LIMIT, "ready", || self.not_ready(process).is_none());
+        assert_eq!(process.responder.reports()[0].status_fault, None);
+    }
+}
+
+#[test]
+fn at_a_start_an_index_that_was_emptied_or_is_none_leaves_what_was_signed_and_is_not_ready() {
+    let files = Restarts::new();
+    let whole = std::fs::read_to_string(files.dir.path().join("index.txt")).unwrap();
+    let rest: String = (0..100).map(|n| common::site::index_line(n, n == 50)).collect();
+    let spaces = whole.replace('\t', " ");
+    let crl = std::fs::read(files.dir.path().join("ca.crl")).unwrap();
+    files.is_ready(&files.start());
+    let cases: [(&[u8], &str); 5] = [
+        (b"", "500 of 500 certificates"),
+        (rest.as_bytes(), "400 of 500 certificates"),
+        (&whole.as_bytes()[..whole.len() - 90], "the last line has no end"),
+        (spaces.as_bytes(), "line 1: 1 fields"),
+        (&crl, "can be read"),
+    ];
+    for (content, told) in cases {
+        files.put(content);
+        let process = files.start();
+        // Also when it is looked at again.
+        for _ in 0..3 {
+            let why = files.not_ready(&process).expect("not ready");
+            assert!(why.contains(told) && why.contains("index.txt"), "{told}: {why}");
+        }
+        assert_eq!((files.said(&process, 3), files.said(&process, 6)), (Said::Revoked, Said::Good), "{told}");
+        assert_eq!((files.said(&process, 499), files.said(&process, 4711)), (Said::Good, Said::Error(3)), "{told}");
+        if told.starts_with("400") {
+            eventually(LIMIT, "what is left revokes", || files.said(&process, 50) == Said::Revoked);
+        }
+        files.put(&whole);
+        files.is_ready(&process);
+        eventually(LIMIT, "all is said", || files.said(&process, 50) == Said::Good);
+        assert_eq!((files.said(&process, 3), files.said(&process, 4711)), (Said::Revoked, Said::Error(6)), "{told}");
+    }
+}
+
+#[test]
+fn an_index_that_is_meant_to_be_so_is_taken_by_another_name_or_without_what_was_signed() {
+    let files = Restarts::new();
+    files.is_ready(&files.start());
+    files.put("");
+    let process = files.start();
+    let why = files.not_ready(&process).expect("not ready");
+    drop(process);
+    let kept = why.split("remove ").nth(1).and_then(|rest| rest.split(" and ").next()).expect("says what to do");
+    std::fs::remove_dir_all(kept).unwrap();
+    let process = files.start();
+    files.is_ready(&process);
+    assert_eq!(files.said(&process, 3), Said::Error(6));
+
+    write_index(files.dir.path(), 500, &[3]);
+    files.is_ready(&process);
+    eventually(LIMIT, "signed", || files.said(&process, 3) == Said::Revoked);
+    drop(process);
+    files.put("");
+    let process = files.start();
+    assert!(files.not_ready(&process).is_some());
+    put_in(files.dir.path(), "new.txt", "");
+    process.responder.set_issuers(vec![files.spec("new.txt")]);
+    files.is_ready(&process);
+    eventually(LIMIT, "taken over", || files.said(&process, 3) == Said::Error(6));
+}
+
+#[test]
+fn a_start_takes_an_index_that_is_empty_from_the_first_and_one_that_lost_a_few() {
+    let files = Restarts::new();
+    files.put("");
+    for _ in 0..2 {
+        let process = files.start();
+        files.is_ready(&process);
+        assert_eq!(files.said(&process, 3), Said::Error(6));
+    }
+    write_index(files.dir.path(), 500, &[3]);
+    let process = files.start();
+    files.is_ready(&process);
+    eventually(LIMIT, "all are signed", || files.said(&process, 499) == Said::Good);
+    drop(process);
+    write_index(files.dir.path(), 300, &[3]);
+    let process = files.start();
+    files.is_ready(&process);
+    eventually(LIMIT, "taken over", || files.said(&process, 400) == Said::Error(6));
+    assert_eq!((files.said(&process, 3), files.said(&process, 6)), (Said::Revoked, Said::Good));
+}
+
+#[test]
+fn an_index_of_which_no_line_can_be_read_changes_nothing() {
+    let site = both();
+    let whole = std::fs::read_to_string(site.dir.path().join("index.txt")).unwrap();
+    put(&site, "index.txt", whole.replace('\t', " "));
+    is_told(&site, "none of its 500 lines can be read");
+    write_crl(site.dir.path(), &site.lab, &[7, 9], DAY);
+    eventually(LIMIT, "revoked by the CRL", || site.said(SHA1, 7) == Said::Revoked);
+    assert_eq!((site.said(SHA1, 3), site.said(SHA1, 5)), (Said::Revoked, Said::Good));
+    assert_eq!(site.said(SHA1, 4711), Said::Error(6), "the index did not list it");
+    assert_eq!(site.responder.reports()[0].cannot_answer(SystemClock.now()), None);
+    put(&site, "index.txt", whole);
+    is_mended(&site);
+}

@@ -198,6 +198,11 @@ impl Presigner {
         }
     }
 
+    /// Where what is signed for an issuer is kept for the next start.
+    pub fn kept_in(&self, issuer: &Issuer) -> Option<PathBuf> {
+        self.shared.segments.as_ref().map(|dir| dir.issuer_dir(issuer.key_id()))
+    }
+
     /// Takes a signer into use, or leaves the issuer without one. What the one before it signed is served on, but where all was
     /// to be signed again a moment ago ([`Presigner::resign`]); slices that waited for a signer are signed now.
     pub fn set_signer(&self, issuer: &Arc<Issuer>, signer: Option<Arc<ActiveSigner>>) {

@@ -359,9 +359,10 @@ impl Managed {
         let set = StatusSet { crls_are_complete: self.spec.crls_are_complete, ..set };
         let live = self.issuer.slot().live();
         let hashes = &self.spec.settings.certid_hashes;
-        let bits = hashes.iter().find_map(|algorithm| live.wave(*algorithm)).map(|wave| wave.bits());
+        let served = hashes.iter().filter_map(|algorithm| live.wave(*algorithm).cloned()).collect();
+        let kept_in = reader.presigner.upgrade().and_then(|presigner| presigner.kept_in(&self.issuer));
         let view = self.issuer.view();
-        let before = Before { table: view.table.as_deref(), reports: &before, has_new_sources, bits };
+        let before = Before { table: view.table.as_deref(), reports: &before, has_new_sources, served, kept_in };
         let taken = take(set, faults, &self.spec.sources, &before, self.spec.settings.profile)?;
         let table = taken.table;
         let is_whole = taken.fault.is_none();

@@ -3,10 +3,13 @@
 //!
 //! Nothing that is revoked becomes good for as long as a source cannot be used: that one may be why it is revoked.
 
-use super::guard::refuse_collapse;
+use super::guard::{Listed, refuse_collapse};
 use crate::ocsp::Profile;
 use crate::presign::Table;
 use crate::status::{LoadError, Source, SourceError, SourceReport, StatusEntry, StatusSet};
+use crate::store::Wave;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 /// What is in use.
 pub(super) struct Before<'a> {
@@ -15,8 +18,36 @@ pub(super) struct Before<'a> {
     pub(super) reports: &'a [SourceReport],
     /// The record names other sources than those that were read: a difference is meant.
     pub(super) has_new_sources: bool,
+    /// What is served, for each hash.
+    pub(super) served: Vec<Arc<Wave>>,
+    /// Where it is kept for the next start.
+    pub(super) kept_in: Option<PathBuf>,
+}
+
+impl Before<'_> {
     /// How what is served is cut.
-    pub(super) bits: Option<u8>,
+    fn bits(&self) -> Option<u8> {
+        self.served.first().map(|wave| wave.bits())
+    }
+
+    /// Why an index that can be read is not taken over.
+    fn collapse(&self, after: &Table, set: &StatusSet) -> Option<String> {
+        if self.has_new_sources {
+            return None;
+        }
+        let way_out = match &self.kept_in {
+            // A restart alone finds there what was listed.
+            Some(dir) => {
+                format!("stop the responder, remove {} and start it, or name a new file in the registry", dir.display())
+            }
+            None => "restart the responder".to_owned(),
+        };
+        let is_refused = |before| refuse_collapse(before, after, set, &way_out).err();
+        match self.table.filter(|table| table.is_whole()) {
+            Some(in_use) => is_refused(Listed::Read(in_use)),
+            None => self.served.iter().find_map(|wave| is_refused(Listed::Signed(wave))),
+        }
+    }
 }
 
 /// What is to be used from now on.
@@ -46,11 +77,10 @@ pub(super) fn take(
     before: &Before<'_>,
     profile: Profile,
 ) -> Result<Taken, String> {
-    let of = |set: &StatusSet| Table::of(set, before.bits, profile).map_err(|error| error.to_string());
+    let of = |set: &StatusSet| Table::of(set, before.bits(), profile).map_err(|error| error.to_string());
     let (failed, fault): (Vec<Source>, String) = if faults.is_empty() {
         let table = of(&set)?;
-        let in_use = before.table.filter(|_| !before.has_new_sources);
-        let Some(fault) = in_use.and_then(|in_use| refuse_collapse(in_use, &table, &set).err()) else {
+        let Some(fault) = before.collapse(&table, &set) else {
             return Ok(Taken { table, sources: Some(Read::of(set)), fault: None });
         };
         // What half a line seems to say does not count.
@@ -86,7 +116,7 @@ pub(super) fn take(
     }
     let table = match whole {
         Some(in_use) => of(&set)?.with_unlisted(in_use.unlisted),
-        None => Table::of_revoked(&set, before.bits, profile).map_err(|error| error.to_string())?,
+        None => Table::of_revoked(&set, before.bits(), profile).map_err(|error| error.to_string())?,
     };
     Ok(Taken { table, sources: None, fault: Some(fault) })
 }

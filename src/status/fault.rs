@@ -43,6 +43,18 @@ pub enum SourceFault {
     /// An entry because of which the whole CRL must not be used.
     #[error("{0}")]
     Entry(EntryError),
+    /// An index with lines, of which none says whom it is about.
+    #[error(
+        "none of its {lines} lines can be read, so it is no index, or a damaged one; put the right file in its place (line {number}: {why})"
+    )]
+    NoLine {
+        /// How many cannot be read.
+        lines: u64,
+        /// The number of the first.
+        number: u64,
+        /// What is wrong with it.
+        why: String,
+    },
     /// It can be read, and whoever asked for it has judged otherwise.
     #[error("{0}")]
     Refused(String),

@@ -349,6 +349,15 @@ struct Loaded {
 
 fn load_index(path: &Path, now: Timestamp) -> Result<Loaded, SourceFault> {
     let ((list, report), fingerprint) = read_settled(path, MAX_INDEX_BYTES, read_index)?;
+    // Lines of blanks are about nobody, and half a line may be about anyone.
+    let has_content = report.unattributed > 0 || report.ends_mid_line;
+    if list.is_empty()
+        && has_content
+        && let Some(first) = report.quarantined.first.first()
+    {
+        let (lines, number, why) = (report.quarantined.total, first.number, first.why.clone());
+        return Err(SourceFault::NoLine { lines, number, why });
+    }
     Ok(Loaded {
         list,
         fingerprint,

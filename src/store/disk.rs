@@ -157,7 +157,8 @@ impl SegmentDir {
         let _ = fs::remove_file(path);
     }
 
-    fn issuer_dir(&self, issuer_key: &[u8; 32]) -> PathBuf {
+    /// Where an issuer's segments are.
+    pub fn issuer_dir(&self, issuer_key: &[u8; 32]) -> PathBuf {
         let (short, _) = issuer_key.split_at(16);
         self.root.join(data_encoding::HEXLOWER.encode(short))
     }

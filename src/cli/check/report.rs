@@ -327,8 +327,17 @@ impl Looked<'_> {
                 let text = format!("{}: and {more} more that cannot be read", self.issuer.id);
                 report.warnings.push(Fault::of_file(source.source.path(), text));
             }
-            if let status::SourceFacts::Crl(crl) = &source.facts {
-                self.at_crl_dates(crl, source.source.path(), set.may_say_good(self.now), report);
+            match &source.facts {
+                status::SourceFacts::Crl(crl) => {
+                    self.at_crl_dates(crl, source.source.path(), set.may_say_good(self.now), report);
+                }
+                status::SourceFacts::Index(_) if source.entries == 0 => {
+                    let (id, unissued) = (&self.issuer.id, self.issuer.response.unissued.name());
+                    let others = if sources.len() > 1 { " that no other source lists" } else { "" };
+                    let text = format!("{id}: no certificate is listed: every one{others} is answered {unissued}");
+                    report.warnings.push(Fault::of_file(source.source.path(), text));
+                }
+                status::SourceFacts::Index(_) => {}
             }
         }
         report.warnings.extend(set.scope_gap().or_else(|| set.unattributed_lines()).map(|gap| self.told(&gap)));
