@@ -123,12 +123,14 @@ fn after_a_key_was_exposed_everything_is_signed_anew_by_the_signer_in_use_and_no
 fn an_issuer_that_has_only_a_crl_is_answered_good_on_demand_and_once() {
     let site = site(&["crl"], IssuerSettings::default(), DemandSettings::default());
     eventually(LIMIT, "served", || site.said(HashAlgorithm::Sha1, 9) == Said::Revoked);
+    // The other may have been asked for before it lay ready.
+    let before = site.responder.demand_stats().signed;
     let (_, first) = site.ask(HashAlgorithm::Sha1, &[long_serial(1)], None);
     assert_eq!(read(&first), [Said::Good]);
     for _ in 0..20 {
         assert_eq!(site.ask(HashAlgorithm::Sha1, &[long_serial(1)], None).1, first, "kept, not signed again");
     }
-    assert_eq!(site.responder.demand_stats().signed, 1);
+    assert_eq!(site.responder.demand_stats().signed, before + 1);
 
     // It appears in the next CRL: what was kept must not be given any more.
     write_crl(site.dir.path(), &site.lab, &[1, 9], DAY);
