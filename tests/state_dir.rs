@@ -46,7 +46,7 @@ fn files_that_may_not_grow_end_nothing_and_a_command_that_applies_is_not_recorde
 
     // Room for the audit trail, and not for the ledger.
     let process = Pid::from_child(&serving.child);
-    let limit = Rlimit { current: Some(64 << 10), maximum: None };
+    let limit = Rlimit { current: Some(4 << 10), maximum: None };
     prlimit(Some(process), Resource::Fsize, limit).unwrap();
     let mut pause = Command::new(env!("CARGO_BIN_EXE_stillgood"));
     let pause = pause.args(["pause", "--all", "--for", "1h", "--reason", "test", "--config"]);
