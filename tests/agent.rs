@@ -369,6 +369,38 @@ fn a_ledger_begun_anew_destroys_no_order() {
 }
 
 #[test]
+fn a_signer_in_place_as_the_next_one_outlives_the_ledger() {
+    let approval = r#", "approval": "required""#;
+    for lost in [&b"garbage"[..], b""] {
+        let bench = Bench::new(&["one"]);
+        bench.current.0.lock().unwrap().generation = generation(1, &["one"], &bench.lab.ca, approval);
+        let next = |running: &Running| running.slots.slot("one").next().map(|next| next.order.clone());
+        let mut running = bench.start();
+        eventually("it waits for approval", || running.reasons("one").contains("waits for an operator's approve"));
+        let order = next(&running);
+        running.stop();
+        std::fs::write(bench.path().join("ledger.redb"), lost).unwrap();
+        // An order of another moment has another number.
+        bench.clock.set(START.plus(HOUR));
+        bench.current.0.lock().unwrap().synced_at = START.plus(HOUR);
+        // The second start knows of it by the ledger that the first one began.
+        for start in 0..2 {
+            let mut running = bench.start();
+            eventually("it still does", || running.reasons("one").contains("waits for an operator's approve"));
+            assert_eq!((next(&running), bench.asked("one").len()), (order.clone(), 1), "start {start}");
+            running.stop();
+        }
+        let running = bench.start();
+        let approve = Command::Approve { slot: slot("one") };
+        eventually("it is approved", || {
+            running.wait(running.handle.command(approve.clone(), "alice".into(), String::new())).is_ok()
+        });
+        eventually("it is in use", || running.signer("one").is_some());
+        assert_eq!(running.slots.slot("one").current().map(|current| current.order.clone()), order);
+    }
+}
+
+#[test]
 fn an_issuer_that_left_the_registry_is_not_asked_for_even_before_the_agent_is_told() {
     let bench = Bench::new(&["one", "two"]);
     let running = bench.start();

@@ -88,7 +88,7 @@ impl Ledger {
     /// The disk does not let it be read or written, or another process has it.
     pub fn open(path: &Path, now: Timestamp) -> Result<(Ledger, Restored), LedgerError> {
         let mut faults = Vec::new();
-        let mut is_new = !path.exists();
+        let mut is_new = is_empty(path);
         let mut ledger = Ledger { path: path.to_owned(), database: None };
         let read = match ledger.open_and_read() {
             Err(Opening::Damaged(reason)) => {
@@ -258,7 +258,7 @@ impl Ledger {
 
 fn open(path: &Path) -> Result<Database, Opening> {
     let failed = |e: io::Error| Opening::Failed(e.to_string());
-    let is_new = !path.exists();
+    let is_new = is_empty(path);
     let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
     let file = file.map_err(failed)?;
     file.set_permissions(Permissions::from_mode(0o600)).map_err(failed)?;
@@ -283,6 +283,11 @@ fn open(path: &Path) -> Result<Database, Opening> {
         e @ (DatabaseError::UpgradeRequired(_) | DatabaseError::RepairAborted) => Opening::Failed(e.to_string()),
         e => Opening::Damaged(e.to_string()),
     })
+}
+
+/// Whether nothing is there: a file without an octet is none either, and is what a crash or a full disk may leave.
+fn is_empty(path: &Path) -> bool {
+    std::fs::metadata(path).map_or(true, |file| file.len() == 0)
 }
 
 fn decode(key: &str, value: &[u8]) -> Result<(Record, Timestamp), String> {
@@ -391,6 +396,16 @@ mod tests {
             assert_eq!(reopened(&path).records.len(), 1);
         }
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 5);
+    }
+
+    #[test]
+    fn a_file_without_an_octet_is_a_new_ledger() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("ledger.redb");
+        std::fs::write(&path, b"").unwrap();
+        let restored = reopened(&path);
+        assert!(restored.is_new && restored.faults.is_empty(), "{restored:?}");
+        assert!(!reopened(&path).is_new);
     }
 
     #[test]

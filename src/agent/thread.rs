@@ -6,7 +6,7 @@ use super::ledger::{Ledger, LedgerError, Restored};
 use super::parts::{Parts, Settings};
 use super::tell::Teller;
 use super::view::{AgentView, Coverage};
-use super::watch::{open_order, sweep};
+use super::watch::{open_order, staged_orders, sweep};
 use super::work::panic_text;
 use crate::audit::{About, What};
 use crate::renewal::{Core, Event, NodeId, Record};
@@ -53,7 +53,12 @@ impl Agent {
         }
         let now = parts.clock.now();
         let teller = Teller { witness: parts.witness.clone(), clock: parts.clock.clone() };
-        let (ledger, restored) = Ledger::open(&parts.ledger, now)?;
+        let (mut ledger, mut restored) = Ledger::open(&parts.ledger, now)?;
+        if restored.is_new {
+            let staged = staged_orders(&parts.slots, now);
+            ledger.write(&staged, now)?; // the next start destroys what it does not know
+            restored.records.extend(staged.into_iter().map(|record| (record, now)));
+        }
         for fault in &restored.faults {
             teller.alarm(fault.clone());
         }

@@ -7,7 +7,9 @@ use super::view::{AgentView, Coverage, CredentialView, Tally};
 use crate::enrolment::ClientCredential;
 use crate::https::Stamp;
 use crate::registry::IssuerId;
-use crate::renewal::{EndpointId, Event, OrderId, Phase, SignerLife, SlotId};
+use crate::renewal::{
+    Cause, DayCount, EndpointId, Event, Hold, Order, OrderId, Phase, Record, SignerLife, SlotId, SlotRecord,
+};
 use crate::signer::slots::Slots;
 use crate::time::{Timestamp, monotonic};
 use std::collections::BTreeSet;
@@ -303,6 +305,37 @@ pub(super) fn sweep(slots: &Slots, kind: &str, open: &BTreeSet<String>, aside: &
             }
         }
     }
+}
+
+/// What is in place as the next signer, which the slots know without a ledger: it goes on from there, and waits for its approval
+/// anew where one is needed. Otherwise another would be ordered and take its place.
+pub(super) fn staged_orders(slots: &Slots, now: Timestamp) -> Vec<Record> {
+    let staged = |name: String| {
+        let next = slots.slot(&name).next()?;
+        let id = u64::from_str_radix(&next.order, 16).map(OrderId::from_number).ok()?;
+        let slot = SlotId::Signer(IssuerId::new(&name).ok()?);
+        (id.to_string() == next.order).then(|| {
+            tracing::info!(order = next.order, "{slot}: what is in place as its next signer is kept");
+            let order = Order { id, cause: Cause::Retry, opened: now, prepared: true, attempts: 1, polls: 0 };
+            let life = life_of(&next.certificate);
+            Record::Slot(SlotRecord {
+                slot,
+                phase: Phase::Staged { order, life, approved: false },
+                hold: Hold::None,
+                forced: false,
+                failures: 0,
+                last_failure: None,
+                submissions: DayCount::default(),
+                issuances: DayCount::default(),
+                orders: 1,
+                first_seen: now,
+                mark: 0,
+                turned_away: 0,
+                in_service: false,
+            })
+        })
+    };
+    slots.names().into_iter().filter_map(staged).collect()
 }
 
 /// The order of a phase, as its files are named.
