@@ -45,9 +45,13 @@ fn order(slot: &Slot, id: &str, lab: &Lab, until: Timestamp) -> Certificate {
     issued
 }
 
-fn roll_over(slot: &Slot, id: &str, lab: &Lab, until: Timestamp, previous_until: Timestamp) {
+fn stage(slot: &Slot, id: &str, lab: &Lab, until: Timestamp) {
     order(slot, id, lab, until);
     slot.stage(id).unwrap();
+}
+
+fn roll_over(slot: &Slot, id: &str, lab: &Lab, until: Timestamp, previous_until: Timestamp) {
+    stage(slot, id, lab, until);
     slot.activate(id, previous_until).unwrap();
 }
 
@@ -160,7 +164,11 @@ fn a_new_signer_that_does_not_pass_leaves_the_old_one_at_work_and_is_told() {
     let site = Site::new(IssuerSettings::default(), Arc::new(SystemClock));
     assert_eq!(site.report().signer_fault.as_deref(), Some("no signer has been issued yet"));
     let until = now().plus(30 * DAY);
-    roll_over(&site.slot, "o1", &site.lab, until, until);
+    stage(&site.slot, "o1", &site.lab, until);
+    site.responder.poll();
+    let fault = site.report().signer_fault.unwrap();
+    assert!(fault.starts_with("a signer has been issued, serial ") && site.report().waits_for_signer(), "{fault}");
+    site.slot.activate("o1", until).unwrap();
     site.responder.poll();
     assert_eq!((site.order_in_use().as_deref(), site.report().signer_fault), (Some("o1"), None));
 

@@ -145,6 +145,7 @@ mod tests {
             schedule: None,
             next: None,
             awaits_approval: false,
+            active_from: None,
             deadline: at,
             failures: 1,
             last_failure: None,

@@ -31,7 +31,7 @@ impl Core {
         let mut alarming = slot.is_parked();
         standing(slot, &mut reasons);
         hold(slot, now, &mut reasons);
-        reasons.push(phase(slot, now));
+        reasons.push(phase(slot, self.active_from(slot).filter(|from| *from > now), now));
         let asks = matches!(slot.phase, Phase::Due | Phase::Ordered(_) | Phase::Waiting(..));
         match &slot.terms {
             Some(terms) if asks && slot.standing == Standing::Active => {
@@ -94,7 +94,8 @@ fn hold(slot: &Slot, now: Timestamp, reasons: &mut Vec<String>) {
     }
 }
 
-fn phase(slot: &Slot, now: Timestamp) -> String {
+/// `from`: when what is in place may become active, if that is yet to come.
+fn phase(slot: &Slot, from: Option<Timestamp>, now: Timestamp) -> String {
     match &slot.phase {
         Phase::Idle => match (&slot.known, &slot.schedule) {
             (Known::Nothing, _) => "it is not known yet what certificate it has".to_owned(),
@@ -118,11 +119,14 @@ fn phase(slot: &Slot, now: Timestamp) -> String {
         Phase::Issued(o) => format!("a certificate for order {} has come and is being checked", o.id),
         Phase::Verified(o, life) => format!("certificate {} of order {} passed every check", life.serial, o.id),
         Phase::Staged { life, approved: false, .. } => {
-            format!("certificate {} is in place and waits for an operator's approve", life.serial)
+            let soonest =
+                from.map_or_else(String::new, |from| format!("; it becomes active at {from} at the earliest"));
+            format!("certificate {} is in place and waits for an operator's approve{soonest}", life.serial)
         }
         Phase::Staged { life, .. } => {
+            let at = from.map_or_else(|| "now".to_owned(), |from| format!("at {from}"));
             format!(
-                "certificate {} is in place and becomes active soon after its notBefore, {}",
+                "certificate {} is in place and becomes active {at}: no earlier than activation_skew after its notBefore, {}",
                 life.serial, life.not_before
             )
         }

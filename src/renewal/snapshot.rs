@@ -81,6 +81,8 @@ pub struct SlotView {
     pub next: Option<SignerLife>,
     /// The certificate that is to follow is in place and waits for an operator's approve.
     pub awaits_approval: bool,
+    /// From when on what is in place may become active, an approval apart.
+    pub active_from: Option<Timestamp>,
     /// When the next signer must be in use.
     pub deadline: Timestamp,
     /// Failures in a row.
@@ -150,6 +152,7 @@ impl Core {
             schedule: slot.schedule,
             next: slot.next().copied(),
             awaits_approval: matches!(slot.phase, Phase::Staged { approved: false, .. }),
+            active_from: self.active_from(slot),
             deadline: slot.deadline(self.limits.new_issuer_grace),
             failures: slot.failures,
             last_failure: slot.last_failure.as_ref().map(|(_, failure)| failure.to_string()),

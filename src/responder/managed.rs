@@ -4,7 +4,7 @@ use super::attended::Attended;
 use super::files::{Files, Part, SignerFiles, free};
 use super::guard::judge;
 use super::known::{self, Known, ReadBack};
-use super::report::{IssuerReport, SignerReport, SourceSummary};
+use super::report::{IssuerReport, SignerReport, SourceSummary, not_in_use};
 use super::spec::{IssuerSpec, SignerOrigin};
 use super::statuses::{Before, take};
 use super::trial::{self, Bench};
@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 const READ_BACK_EVERY: Duration = Duration::from_secs(600);
 
 /// What is said of a slot that is still empty.
-const NONE_YET: &str = "no signer has been issued yet";
+pub(super) const NONE_YET: &str = "no signer has been issued yet";
 
 /// Reads an issuer's sources: [`status::load_usable`], or what a test puts there.
 pub(super) type Load =
@@ -431,7 +431,7 @@ impl Managed {
             subject: self.spec.certificate.subject(),
             profile: self.spec.settings.profile,
             signer: known.signer,
-            signer_fault: known.signer_fault,
+            signer_fault: known.signer_fault.map(|fault| not_in_use(&self.spec, fault)),
             sources: known.sources,
             status_fault: overdue.or(known.status_fault).or(known.unlisted_fault),
             signing_fault: presigner.fault(&self.spec.id).or_else(|| self.cannot_sign(now)),

@@ -1,10 +1,15 @@
 //! What an operator wants to know about an issuer.
 
+use super::managed::NONE_YET;
+use super::spec::{IssuerSpec, SignerOrigin};
 use crate::ocsp::Profile;
 use crate::status::{CLOCK_TOLERANCE, SourceFacts, SourceReport};
 use crate::time::Timestamp;
 use serde::Serialize;
 use std::time::Duration;
+
+/// How it is said that what is to sign is there, and does not sign yet.
+const ISSUED: &str = "a signer has been issued";
 
 /// An issuer as of the last look at its files.
 #[derive(Clone, Debug, Serialize)]
@@ -121,6 +126,12 @@ impl IssuerReport {
         self.is_disabled && self.signer.as_ref().is_none_or(|signer| signer.not_after <= last)
     }
 
+    /// Whether it has no signer, and that is because none has been issued or is used yet.
+    pub fn waits_for_signer(&self) -> bool {
+        let is_awaited = |fault: &str| fault == NONE_YET || fault.starts_with(ISSUED);
+        self.signer.is_none() && self.signer_fault.as_deref().is_some_and(is_awaited)
+    }
+
     /// Whether it can answer for everything it knows and go on doing so; if not, why.
     pub fn trouble(&self) -> Option<&str> {
         if self.signer.is_none() && self.signer_fault.is_none() && self.signing_fault.is_none() && !self.is_complete {
@@ -129,6 +140,23 @@ impl IssuerReport {
         let faults = [&self.signer_fault, &self.status_fault, &self.signing_fault, &self.answer_fault];
         faults.into_iter().flatten().map(String::as_str).next()
     }
+}
+
+/// Of a slot in which nothing signs yet: what is in place, and what it waits for.
+pub(super) fn not_in_use(spec: &IssuerSpec, fault: String) -> String {
+    let next = match &spec.signer {
+        Some(SignerOrigin::Slot { slot, .. }) if fault == NONE_YET => slot.next(),
+        _ => None,
+    };
+    next.map_or(fault, |next| {
+        format!(
+            "{ISSUED}, serial {}, and is not in use yet: it is used from activation_skew after its notBefore, {}, and not before \
+             it is approved where that is required; `stillgood explain {}` says when",
+            next.certificate.serial(),
+            next.certificate.not_before(),
+            spec.id
+        )
+    })
 }
 
 /// A signer in use.

@@ -82,10 +82,11 @@ pub(super) fn of(status: &Status, worries: &[String], missing: &[String]) -> Vec
     next
 }
 
-/// For one slot.
-pub(super) fn about(status: &Status, slot: &Target) -> Vec<Next> {
+/// For one slot that is being explained: to have it explained is no step.
+pub(super) fn of_explained(status: &Status, slot: &Target) -> Vec<Next> {
     let found = status.issuers.iter().chain(&status.credentials).find(|report| report.slot == *slot);
-    found.and_then(one).into_iter().collect()
+    let is_step = |next: &Next| next.command.as_ref().is_none_or(|command| *command != explain(slot));
+    found.and_then(one).filter(is_step).into_iter().collect()
 }
 
 /// For a slot with which all is well.
@@ -177,7 +178,7 @@ fn one(slot: &SlotReport) -> Option<Next> {
             Some(format!("stillgood unpark {}", option(name))),
         )),
         _ if slot.attention => {
-            let command = slot.phase.as_ref().map(|_| format!("stillgood explain {}", argument(name)));
+            let command = slot.phase.as_ref().map(|_| explain(name));
             Some(must(&format!("{name}: {}", reasons()), command))
         }
         _ => None,
@@ -204,10 +205,10 @@ fn option(target: &Target) -> String {
     }
 }
 
-fn argument(target: &Target) -> String {
+fn explain(target: &Target) -> String {
     match target {
-        Target::Issuer(id) => id.clone(),
-        other => option(other),
+        Target::Issuer(id) => format!("stillgood explain {id}"),
+        other => format!("stillgood explain {}", option(other)),
     }
 }
 

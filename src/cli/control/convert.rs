@@ -122,7 +122,12 @@ fn of_view(view: &SlotView, pauses: &[Pause], now: Timestamp) -> SlotReport {
     }
     let active = view.standing == Standing::Active;
     if view.life.is_none() && matches!(view.slot, SlotId::Signer(_)) && active {
-        reasons.push("there is no signer yet".into());
+        reasons.push(match (view.next, view.active_from) {
+            (Some(next), Some(from)) if !view.awaits_approval && from > now => {
+                format!("there is no signer yet: certificate {} is in place and is used from {from}", next.serial)
+            }
+            _ => "there is no signer yet".into(),
+        });
     }
     let is_disabled = view.standing == Standing::Disabled;
     if let Some(schedule) = view.schedule.filter(|s| s.urgent <= now && !is_disabled) {

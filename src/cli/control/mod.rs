@@ -307,7 +307,7 @@ impl<A: Renewals, R: Registries> Control for Desk<A, R> {
             Target::Credential(name) => Some(Whom::Endpoint(name.clone())),
             Target::All | Target::Endpoint(_) => None,
         };
-        let mut next: Vec<_> = advice::about(&status, &slot);
+        let mut next = advice::of_explained(&status, &slot);
         let mut reasons = Vec::new();
         match (asked, &found) {
             (Some(Ok(explanation)), _) => reasons.extend(explanation.reasons),

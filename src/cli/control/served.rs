@@ -25,13 +25,16 @@ pub(super) fn add(report: &mut SlotReport, of: &IssuerReport, now: Timestamp) {
     report.oldest_this_update = of.oldest_this_update;
     // As planned, unless what is wrong is something else.
     let is_ending = of.is_ending(now) && of.status_fault.is_none() && of.answer_fault.is_none();
+    let cannot_answer = of.cannot_answer(now);
+    let trouble = cannot_answer.clone().or_else(|| of.trouble().map(str::to_owned));
+    // What is in place, and from when on it is used, renewal has said better.
+    let is_told = of.waits_for_signer() && report.phase.as_deref() == Some("staged");
+    report.attention |= is_told && !is_ending;
     let mut told = |text: String, presses: bool| {
         let text = format!("{RESPONDER}{text}");
         if presses { report.press(text) } else { report.reasons.push(text) }
     };
-    let cannot_answer = of.cannot_answer(now);
-    let trouble = cannot_answer.clone().or_else(|| of.trouble().map(str::to_owned));
-    if let Some(trouble) = &trouble {
+    if let Some(trouble) = trouble.as_ref().filter(|trouble| !is_told || Some(*trouble) != of.signer_fault.as_ref()) {
         told(trouble.clone(), !is_ending);
     }
     if of.signer.is_none() && trouble.is_none() {

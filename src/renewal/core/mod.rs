@@ -353,14 +353,17 @@ impl Core {
                 timer(patience)
             }
             Phase::Staged { approved: false, .. } => timer(slot.spent_at()),
-            Phase::Staged { life, .. } => {
-                let from = Some(life.not_before.plus(self.limits.activation_skew)).max(slot.steps_from());
-                timer(earlier(from, slot.spent_at()))
-            }
+            Phase::Staged { .. } => timer(earlier(self.active_from(slot), slot.spent_at())),
             Phase::Issued(_) | Phase::Verified(..) | Phase::Activating(..) => {
                 timer(patience.or_else(|| slot.steps_from()))
             }
         }
+    }
+
+    /// From when on what is in place may become active, an approval apart.
+    pub(super) fn active_from(&self, slot: &Slot) -> Option<Timestamp> {
+        let Phase::Staged { life, .. } = &slot.phase else { return None };
+        Some(life.not_before.plus(self.limits.activation_skew)).max(slot.steps_from())
     }
 
     fn rank(&self, id: &SlotId, slot: &Slot, now: Timestamp) -> Rank {

@@ -149,3 +149,27 @@ fn a_registry_that_changes_to_and_fro_grants_no_budget() {
     s.run(26 * 3_600);
     assert_eq!(s.view(&signer(0)).phase, "idle");
 }
+
+#[test]
+fn it_is_told_from_when_on_what_is_in_place_is_used() {
+    let mut s = Service::new(1, 30);
+    s.change(|issuers| issuers[0].needs_approval = true);
+    s.sync();
+    s.says.insert(signer(0), Says::Issue(30 * DAY));
+    s.valid_from = 240;
+    s.run(60);
+    let from = s.view(&signer(0)).active_from.unwrap();
+    assert_eq!(from, s.view(&signer(0)).next.unwrap().not_before.plus(Limits::default().activation_skew));
+    let said = |s: &Service| s.core.explain(&signer(0), s.now).unwrap().reasons.join("; ");
+    assert!(
+        said(&s).contains(&format!("waits for an operator's approve; it becomes active at {from}")),
+        "{}",
+        said(&s)
+    );
+    s.command(Command::Approve { slot: signer(0) }).unwrap();
+    assert!(said(&s).contains(&format!("is in place and becomes active at {from}")), "{}", said(&s));
+    s.run(from.seconds_since(s.now) - 1);
+    assert!(s.activated.is_empty());
+    s.run(2);
+    assert_eq!(s.activated.len(), 1);
+}

@@ -405,3 +405,32 @@ fn what_the_responder_says_of_a_parked_issuer_is_told_with_it() {
     assert!(status.next.iter().any(|next| next.text.contains("besides, CRL /srv/ca.crl expired")), "{:?}", status.next);
     assert_eq!(Duration::from_secs(60), PASS_OVERDUE, "as the alert has it");
 }
+
+#[test]
+fn a_first_signer_in_place_is_told_with_what_it_waits_for() {
+    let site = Site::new(None);
+    site.change(|served| {
+        let report = Arc::make_mut(&mut served.reports).iter_mut().find(|report| report.id == "staged-ca").unwrap();
+        (report.signer, report.is_complete) = (None, false);
+        report.signer_fault = Some("no signer has been issued yet".into());
+    });
+    let text = |site: &Site| pressing(site).into_iter().find(|text| text.starts_with("staged-ca")).unwrap();
+    assert!(text(&site).ends_with("is in place and waits for your word"), "{}", text(&site));
+    let mut snapshot = (*site.hall.snapshot()).clone();
+    let view = snapshot.slots.iter_mut().find(|view| view.slot == fixture::signer("staged-ca")).unwrap();
+    (view.life, view.awaits_approval, view.active_from) = (None, false, Some(at(NOW + 240)));
+    let served = site.served.lock().unwrap().clone();
+    let (_, issuers) = convert::slots(Some(&snapshot), &served, &site.desk.registry.report(), None, &[], at(NOW));
+    let report = issuers.into_iter().find(|report| report.slot == issuer("staged-ca")).unwrap();
+    assert!(
+        report.attention && report.reasons[0].ends_with("is in place and is used from 2026-11-21T14:04:00Z"),
+        "{report:?}"
+    );
+    assert!(!report.reasons.iter().any(|reason| reason.contains("no signer has been issued")), "{report:?}");
+    // To have it explained is what one does first, and nothing once it is done.
+    let mut status = site.status();
+    *status.issuers.iter_mut().find(|other| other.slot == issuer("staged-ca")).unwrap() = report;
+    let next = advice::of(&status, &[], &[]);
+    assert!(next.iter().any(|n| n.command.as_deref() == Some("stillgood explain staged-ca")), "{next:?}");
+    assert!(advice::of_explained(&status, &issuer("staged-ca")).is_empty());
+}
