@@ -196,7 +196,7 @@ fn must(text: &str, command: Option<String>) -> Next {
 }
 
 /// How a verb is told what it is about.
-fn option(target: &Target) -> String {
+pub(super) fn option(target: &Target) -> String {
     match target {
         Target::All => "--all".to_owned(),
         Target::Endpoint(name) => format!("--endpoint {name}"),

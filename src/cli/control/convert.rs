@@ -1,6 +1,6 @@
 //! From what the parts say to what operators are shown.
 
-use super::{Examined, Served, served};
+use super::{Examined, Served, advice, served};
 use crate::admin::control::{
     AgentReport, EndpointReport, HoldReport, Impact, Order, PauseReport, PlanEntry, PlanReport, RegistryReport,
     SlotReport, Target, WindowReport,
@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// How what is wrong with a record begins among the reasons of a slot.
 pub(super) const RECORD: &str = "its registry record cannot be used";
+/// So many CA services are written out.
+const NAMED: usize = 3;
 
 /// Credentials and issuers: those that renewal knows, those that are only served, and those whose record cannot be used.
 pub(super) fn slots(
@@ -112,12 +114,7 @@ fn of_view(view: &SlotView, pauses: &[Pause], now: Timestamp) -> SlotReport {
             HoldReport::Parked { why: why.into(), text: text.clone(), since: *since, canary: *canary }
         }
     };
-    let pause = pauses.iter().find(|pause| match &pause.reach {
-        Reach::All => true,
-        Reach::Endpoint(endpoint) => view.endpoint.as_ref() == Some(endpoint),
-        Reach::Slot(slot) => *slot == view.slot,
-    });
-    if let Some(Pause { until, reason, who, .. }) = pause.filter(|p| p.until > now) {
+    if let Some(Pause { until, reason, who, .. }) = pause_of(view, pauses, now) {
         reasons.push(format!("paused until {until} by {who}: {reason}"));
     }
     let active = view.standing == Standing::Active;
@@ -161,6 +158,16 @@ fn of_view(view: &SlotView, pauses: &[Pause], now: Timestamp) -> SlotReport {
         entries: None,
         oldest_this_update: None,
     }
+}
+
+/// What keeps it from being asked for, by somebody's word.
+fn pause_of<'a>(view: &SlotView, pauses: &'a [Pause], now: Timestamp) -> Option<&'a Pause> {
+    let covers = |pause: &&Pause| match &pause.reach {
+        Reach::All => true,
+        Reach::Endpoint(endpoint) => view.endpoint.as_ref() == Some(endpoint),
+        Reach::Slot(slot) => *slot == view.slot,
+    };
+    pauses.iter().filter(|pause| pause.until > now).find(covers)
 }
 
 /// Why a certificate presses.
@@ -260,13 +267,61 @@ pub(super) fn about(target: &Target) -> About {
     }
 }
 
+fn things(count: usize) -> String {
+    if count == 1 { "1 signer or credential".to_owned() } else { format!("{count} signers and credentials") }
+}
+
+/// What this service renews and a command of this reach is about.
+fn within<'a>(about: &'a Target, snapshot: &'a Snapshot) -> impl Iterator<Item = &'a SlotView> {
+    let is_meant = move |view: &SlotView| match about {
+        Target::All => true,
+        Target::Endpoint(name) => view.endpoint.as_ref().is_some_and(|endpoint| endpoint.as_str() == name),
+        one => target(&view.slot) == *one,
+    };
+    snapshot.slots.iter().filter(move |view| view.standing == Standing::Active && is_meant(view))
+}
+
+/// What an order to renew did, and what keeps requests from leaving at once.
+pub(super) fn renewed(about: &Target, concerned: usize, snapshot: &Snapshot, now: Timestamp) -> String {
+    let slots: Vec<&SlotView> = within(about, snapshot).collect();
+    let paused: Vec<&Pause> = slots.iter().filter_map(|view| pause_of(view, &snapshot.pauses, now)).collect();
+    if let Some(first) = paused.first() {
+        let PauseReport { reach, until, reason, who } = pause(first);
+        let whom = match paused.len() < slots.len() {
+            true => format!("{} of them are not asked for", paused.len()),
+            false => "nothing is asked for".to_owned(),
+        };
+        return format!(
+            "{about}: {} to be renewed, but {reach} is paused until {until} by {who}: {reason}; {whom} before that ends: `stillgood \
+             resume {}`",
+            things(concerned),
+            advice::option(&reach)
+        );
+    }
+    let mut text = taken(&Order::Renew(about.clone()), about, concerned);
+    let asked: BTreeSet<&EndpointId> = slots.iter().filter_map(|view| view.endpoint.as_ref()).collect();
+    let held = snapshot.endpoints.iter().filter(|endpoint| asked.contains(&endpoint.id) && endpoint.state != "ok");
+    for endpoint in held.take(NAMED) {
+        text.push_str(&format!("; endpoint {}: {}", endpoint.id, endpoint.state));
+    }
+    text
+}
+
+/// Of an order to renew that changes nothing: those that have an order on its way to a new certificate already.
+pub(super) fn under_way(about: &Target, snapshot: &Snapshot) -> Option<String> {
+    let moves = ["preparing", "in-flight", "issued", "verified", "staged", "activating"];
+    let those: Vec<&SlotView> =
+        within(about, snapshot).filter(|view| moves.contains(&view.phase) && !view.awaits_approval).collect();
+    let first = those.first()?;
+    let (count, phase) = (things(those.len()), first.phase);
+    let have =
+        if those.len() == 1 { format!("has an order under way ({phase})") } else { "have orders under way".into() };
+    Some(format!("{about}: nothing new is ordered: {count} {have}"))
+}
+
 /// What a command did, in words.
 pub(super) fn taken(order: &Order, about: &Target, concerned: usize) -> String {
-    let things = if concerned == 1 {
-        "1 signer or credential".to_owned()
-    } else {
-        format!("{concerned} signers and credentials")
-    };
+    let things = things(concerned);
     match order {
         Order::Pause(..) => {
             format!("{about} is paused: {things} are not asked for until then; what is on the wire is finished")

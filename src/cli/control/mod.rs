@@ -386,8 +386,16 @@ impl<A: Renewals, R: Registries> Control for Desk<A, R> {
                 return Err(Refusal::new(RefusalKind::Failed, "not a command for the agent"));
             }
         };
-        let concerned = agent.command(order, who, reason).await.map_err(refused)?;
-        Ok(Taken { text: convert::taken(&command.order, about, concerned), until })
+        let done = agent.command(order, who, reason).await;
+        let text = match (&command.order, done) {
+            (Order::Renew(_), Ok(concerned)) => convert::renewed(about, concerned, &agent.snapshot(), now),
+            // Whoever wants another signer gets that of the order that is under way.
+            (Order::Renew(_), Err(error @ AgentError::Ignored(Ignored::NothingConcerned(_)))) => {
+                convert::under_way(about, &agent.snapshot()).ok_or_else(|| refused(error))?
+            }
+            (_, done) => convert::taken(&command.order, about, done.map_err(refused)?),
+        };
+        Ok(Taken { text, until })
     }
 }
 

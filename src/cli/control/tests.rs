@@ -76,6 +76,25 @@ fn a_pause_takes_hold_at_once_and_is_known_by_who_and_why() {
 }
 
 #[test]
+fn an_order_to_renew_names_what_keeps_it_and_joins_what_is_under_way() {
+    let site = Site::new(None);
+    let paused = give(&site, Order::Renew(issuer("paused-ca")), "").unwrap().text;
+    assert_eq!(
+        paused,
+        "paused-ca: 1 signer or credential to be renewed, but paused-ca is paused until 2026-11-21T16:00:00Z by \
+         alice (uid 1000, pid 4711): its HSM is serviced; nothing is asked for before that ends: `stillgood resume --issuer paused-ca`"
+    );
+    let idle = give(&site, Order::Renew(issuer("idle-ca")), "").unwrap().text;
+    assert!(idle.starts_with("idle-ca: 1 signer or credential is renewed now, at the endpoint's rate"), "{idle}");
+    site.hall.core.lock().unwrap().poll(at(NOW));
+    let again = give(&site, Order::Renew(issuer("idle-ca")), "").map(|taken| taken.text);
+    let joined = "idle-ca: nothing new is ordered: 1 signer or credential has an order under way (preparing)";
+    assert_eq!(again.as_deref().ok(), Some(joined), "{again:?}");
+    let all = give(&site, Order::Renew(Target::All), "").unwrap().text;
+    assert!(all.contains("1 of them are not asked for"), "{all}");
+}
+
+#[test]
 fn a_park_is_lifted_and_a_staged_signer_approved() {
     let site = Site::new(None);
     give(&site, Order::Unpark(issuer("parked-ca")), "profile is back").unwrap();

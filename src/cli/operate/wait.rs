@@ -147,8 +147,14 @@ impl Wait {
     fn missing(&self, status: &Status) -> Vec<Missing> {
         let why = |slot: &Target| {
             stuck(slot, status).unwrap_or_else(|| match found(slot, status) {
-                Some(report) if !report.reasons.is_empty() => report.reasons.join("; "),
-                Some(report) => format!("it is {}", report.phase.as_deref().unwrap_or("unknown")),
+                Some(report) => {
+                    let mut reasons = report.reasons.clone();
+                    reasons.extend(queued(report, status));
+                    if reasons.is_empty() {
+                        reasons.push(format!("it is {}", report.phase.as_deref().unwrap_or("unknown")));
+                    }
+                    reasons.join("; ")
+                }
                 None => "the service does not know it any more".into(),
             })
         };
@@ -158,6 +164,15 @@ impl Wait {
 
 fn found<'a>(slot: &Target, status: &'a Status) -> Option<&'a SlotReport> {
     status.credentials.iter().chain(&status.issuers).find(|report| report.slot == *slot)
+}
+
+/// What it waits for at its CA service, where it has not been asked for.
+fn queued(report: &SlotReport, status: &Status) -> Option<String> {
+    let waits = matches!(report.phase.as_deref(), Some("due" | "ordered")) && report.hold == HoldReport::None;
+    let endpoint = status.endpoints.iter().find(|endpoint| report.endpoint.as_ref() == Some(&endpoint.name));
+    let endpoint = endpoint.filter(|endpoint| waits && endpoint.state != "ok")?;
+    let (name, queued, state) = (&endpoint.name, endpoint.queued, &endpoint.state);
+    Some(format!("it waits for its place among {queued} at endpoint {name}: {state}"))
 }
 
 /// Whether a command or a pause of this reach concerns the slot.
@@ -239,6 +254,19 @@ mod tests {
         assert_eq!(Wait::new(&status, &Target::Endpoint("main".into())).open, wait.open);
         assert!(Wait::new(&status, &Target::Endpoint("other".into())).open.is_empty());
         assert!(!{ wait }.look(&later(&status)), "one that is idle may yet be renewed");
+    }
+
+    #[test]
+    fn what_waits_for_its_place_is_told_with_the_rate() {
+        let mut status = later(&Site::new(None).status());
+        let wait = Wait::new(&status, &issuer("idle-ca"));
+        let slot = status.issuers.iter_mut().find(|slot| slot.slot == issuer("idle-ca")).unwrap();
+        slot.phase = Some("due".into());
+        status.endpoints[0].state =
+            "the rate of the service (10 % of it at present) allows the next request at T".into();
+        status.endpoints[0].queued = 7;
+        let why = &wait.missing(&status)[0].why;
+        assert!(why.contains("waits for its place among 7 at endpoint main: the rate of the service (10 %"), "{why}");
     }
 
     #[test]
