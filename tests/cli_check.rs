@@ -179,6 +179,15 @@ fn a_signer_that_may_not_sign_is_a_fault_and_a_short_life_a_warning() {
     assert_eq!(code, Some(0), "{err}");
     assert!(err.starts_with("warning: issuers.json:2:3: ca-1: the signer's certificate ends in 3d, and"), "{err}");
 
+    // What `serve` would not sign with is no warning.
+    place.signer(place.now.plus(std::time::Duration::from_secs(38)), |spec| spec);
+    let (code, _, err) = place.check(&[]);
+    assert!(
+        code == Some(1) && err.contains("error: issuers.json:2:3: ca-1: the signer's certificate expires at"),
+        "{err}"
+    );
+
+    place.signer(days(place.now, 30), |spec| spec);
     fs::set_permissions(place.path().join("ocsp.key"), Permissions::from_mode(0o644)).unwrap();
     let (code, _, err) = place.check(&[]);
     assert!(code == Some(1) && err.contains("run `chmod 600 ocsp.key`"), "{err}");
@@ -374,4 +383,16 @@ fn a_mount_that_serve_would_refuse_is_a_fault() {
         let (code, _, err) = place.check(&[]);
         assert!(code == Some(1) && err.contains("2:10: endpoint.mounts: mount prefix"), "{err}");
     }
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_is_a_fault() {
+    let place = Place::new();
+    place.write("file", "");
+    place.write("stillgood.toml", "state_dir = \"file/state\"\n[registry]\nsource = \"issuers.json\"\n");
+    let (code, _, err) = place.check(&[]);
+    assert!(
+        code == Some(1) && err.contains("error: file/state: state_dir: it is not there, and file does not let it"),
+        "{err}"
+    );
 }

@@ -69,7 +69,7 @@ fn spec(issuer: &Arc<Issuer>, slots: &Slots) -> IssuerSpec {
     }
 }
 
-fn settings(response: &config::Response) -> IssuerSettings {
+pub(super) fn settings(response: &config::Response) -> IssuerSettings {
     IssuerSettings {
         profile: response.profile,
         validity: response.validity,

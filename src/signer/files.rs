@@ -15,7 +15,7 @@ pub const MAX_CERTIFICATE_FILE_LEN: usize = 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The file cannot be opened or read.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}{}", whose(path, source))]
     Io {
         /// The file.
         path: PathBuf,
@@ -67,6 +67,19 @@ pub enum FileError {
         /// The key's file.
         key: PathBuf,
     },
+}
+
+/// What to do where somebody else's file is not for us.
+fn whose(path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => {
+            format!(
+                "; it is to be read by the service's user: `chown USER {}`, or run this as its owner",
+                path.display()
+            )
+        }
+        _ => String::new(),
+    }
 }
 
 /// Loads a certificate (the first in the file) and its private key, and makes sure that they belong together.

@@ -1,6 +1,7 @@
 //! `check`: reads everything a configuration names, changes nothing, and contacts nobody but the service that runs on it, and the
 //! EST servers where it is told to.
 
+mod access;
 mod contact;
 mod report;
 mod service;

@@ -1,5 +1,6 @@
 //! What `check` found.
 
+use super::access;
 use super::contact::{self, Contact, Ordered};
 use super::service::Service;
 use crate::cli::shield;
@@ -58,6 +59,7 @@ impl Report {
     /// Reads everything.
     pub(super) fn of(config: &Config, now: Timestamp) -> Self {
         let mut report = Report { warnings: config.warnings.clone(), ..Report::default() };
+        report.faults.extend(access::state_dir(&config.state_dir));
         enrolments(config, &mut report);
         if let Some(error) = crate::admin::control::too_long(&config.admin.socket) {
             report.warnings.push(Fault::of_file(&config.file, error.to_string()));
@@ -233,7 +235,7 @@ impl Looked<'_> {
 
     fn at_signer(&self, config: &Config, report: &mut Report) -> String {
         match &self.issuer.signer_source {
-            SignerSource::Files { certificate, key } => self.at_files(certificate, key, report),
+            SignerSource::Files { certificate, key } => self.at_files(certificate, key, config, report),
             SignerSource::Enrolled { enrolment, profile } => {
                 if let (Some(Protocol::Local { ca_keys, validity }), State::Active) =
                     (config.enrolment.get(enrolment).map(|e| &e.protocol), self.issuer.state)
@@ -252,6 +254,8 @@ impl Looked<'_> {
                         files::load_key(&key, self.issuer.signer.rsa_padding, Some(&self.issuer.certificate))
                     {
                         report.faults.push(self.told(&format!("the CA key for enrolment {enrolment}: {e}")));
+                    } else {
+                        self.at_owner(&key, config, report);
                     }
                 }
                 let source = format!("ordered from {enrolment} as {profile}");
@@ -268,7 +272,8 @@ impl Looked<'_> {
         }
     }
 
-    fn at_files(&self, certificate: &Path, key: &Path, report: &mut Report) -> String {
+    fn at_files(&self, certificate: &Path, key: &Path, config: &Config, report: &mut Report) -> String {
+        let key_file = key;
         let loaded = files::load_pair(certificate, key, self.issuer.signer.rsa_padding);
         let (certificate, key) = match loaded {
             Ok(pair) => pair,
@@ -277,7 +282,17 @@ impl Looked<'_> {
                 return "not usable".to_owned();
             }
         };
+        self.at_owner(key_file, config, report);
         self.at_pair(&certificate, &key, report)
+    }
+
+    /// Root reads every key here, and `serve` gives that up.
+    fn at_owner(&self, key: &Path, config: &Config, report: &mut Report) {
+        match access::foreign_key(key, &config.state_dir) {
+            Some((true, why)) => report.faults.push(self.told(&why)),
+            Some((false, why)) => report.warnings.push(self.told(&why)),
+            None => {}
+        }
     }
 
     fn at_pair(&self, certificate: &Certificate, key: &SigningKey, report: &mut Report) -> String {
@@ -285,6 +300,14 @@ impl Looked<'_> {
         match signer::check(&self.issuer.certificate, certificate, key, response.profile, self.now) {
             Ok(facts) => {
                 report.warnings.extend(facts.warnings.iter().map(|w| self.told(&w.to_string())));
+                let life = (facts.not_before, facts.not_after);
+                // As planned, where it is to end.
+                if let (Err(spent), State::Active) =
+                    (sync::settings(response).cadence().dates(self.now, life, Timestamp::EPOCH), self.issuer.state)
+                {
+                    report.faults.push(self.told(&format!("{spent}; put a new signer in its place")));
+                    return "not usable".to_owned();
+                }
                 let left = facts.not_after.since(self.now);
                 if left < response.validity.saturating_add(response.refresh) {
                     let text = format!(

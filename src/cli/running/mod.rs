@@ -24,7 +24,7 @@ use crate::responder::{Responder, ResponderSettings};
 use crate::time::{Clock, SystemClock};
 use arc_swap::ArcSwap;
 use std::fs::File;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal};
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
@@ -255,7 +255,14 @@ fn service(config: &Config, responder: &Responder) -> Result<endpoint::Service, 
 
 /// One process at a time may use a state directory: two would renew the same signers and overwrite each other's segments.
 fn lock(state_dir: &Path) -> Result<File, String> {
-    let say = |what: &str, error: &dyn std::fmt::Display| format!("state_dir {}: {what}: {error}", state_dir.display());
+    let dir = state_dir.display();
+    let say = |what: &str, error: &io::Error| match error.kind() {
+        io::ErrorKind::PermissionDenied => format!(
+            "state_dir {dir}: {what}: {error}; run this as the user whose directory it is, or give it to the one who runs this: \
+             `mkdir -p {dir}; chown -R USER {dir}`"
+        ),
+        _ => format!("state_dir {dir}: {what}: {error}"),
+    };
     crate::store::create_private(state_dir).map_err(|e| say("cannot be made", &e))?;
     let file = File::create(state_dir.join("lock")).map_err(|e| say("cannot be written to", &e))?;
     match file.try_lock() {
