@@ -213,6 +213,15 @@ fn a_crl_that_does_not_cover_everything_is_named_with_what_to_write() {
 }
 
 #[test]
+fn a_byte_order_mark_is_passed_over() {
+    let place = Place::new();
+    place.write("index.txt", format!("\u{feff}{INDEX}"));
+    place.write("issuers.json", format!("\u{feff}{REGISTRY}"));
+    let (code, out, err) = place.check(&[]);
+    assert!(code == Some(0) && err.is_empty() && out.contains("3 certificates listed"), "{out}{err}");
+}
+
+#[test]
 fn expired_lists_and_unreadable_lines_are_warnings() {
     let place = Place::new();
     place.crl(days(place.now, -1));
@@ -220,7 +229,7 @@ fn expired_lists_and_unreadable_lines_are_warnings() {
     let (code, _, err) = place.check(&[]);
     assert_eq!(code, Some(0), "{err}");
     assert!(err.contains("warning: ca.crl: ca-1: the CRL's nextUpdate ") && err.contains(" was 1d ago\n"), "{err}");
-    assert!(err.contains("warning: index.txt: ca-1: number 3: "), "{err}");
+    assert!(err.contains("warning: index.txt:3:1: ca-1: the line is left out: "), "{err}");
 }
 
 #[test]

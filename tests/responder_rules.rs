@@ -25,7 +25,7 @@ fn an_index_cut_short_is_not_taken_over() {
         site.responder.reports()[0]
             .status_fault
             .as_ref()
-            .is_some_and(|f| f.contains("400 of 500") && f.contains("cut short"))
+            .is_some_and(|f| f.contains("index.txt: 400 of 500") && f.contains("cut short"))
     });
     assert_eq!(site.said(SHA1, 499), Said::Good);
     std::fs::write(site.dir.path().join("index.txt"), "").unwrap();

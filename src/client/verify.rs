@@ -179,7 +179,9 @@ pub enum Flaw {
 fn advice(status: ErrorStatus) -> &'static str {
     match status {
         ErrorStatus::Unauthorized => ": it has no record of this issuer or certificate, or is not permitted to answer",
-        ErrorStatus::TryLater => ": it is overloaded, or has no valid signer at the moment",
+        ErrorStatus::TryLater => {
+            ": it is overloaded, has no valid signer at the moment, or cannot read the status of the certificate"
+        }
         ErrorStatus::MalformedRequest => ": it does not understand the request",
         ErrorStatus::InternalError => ": it is in trouble",
         ErrorStatus::SigRequired => ": it wants signed requests",

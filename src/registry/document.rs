@@ -41,6 +41,8 @@ impl Document {
         }
         let text = std::str::from_utf8(bytes)
             .map_err(|e| Fault::of_file(file, format!("not UTF-8 at octet {}", e.valid_up_to())))?;
+        // Some editors begin a file with a byte order mark.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let syntax = |e| Faults::from(syntax_fault(&e, text, file));
         let lines = Lines::new(text);
         let root: &RawValue = serde_json::from_str(text).map_err(syntax)?;

@@ -412,13 +412,13 @@ impl Follower {
         // What waits is shown after what is in use.
         let note = self.memory.held.take();
         if let Some(bytes) = copy {
-            self.restore(&bytes, now);
+            self.restore(&bytes, self.vault.document_path(), now);
         }
         // The memory may just have been written without it.
         self.held_unsaved = note.is_some();
         self.memory.held = note;
         if let Some(bytes) = waiting {
-            self.restore(&bytes, now);
+            self.restore(&bytes, self.vault.held_path(), now);
         }
         let synced = self.vault.synced().filter(|synced| synced.at <= now);
         let held = self.memory.held.as_ref().map(|held| &held.sha256);
@@ -428,11 +428,14 @@ impl Follower {
         Ok(())
     }
 
-    fn restore(&mut self, bytes: &[u8], now: Timestamp) {
-        if let Err(faults) = self.decide(bytes, &sha256(bytes), now) {
-            let text = format!("the copy of the registry cannot be used: {faults}");
-            self.startup.push(Fault::of_file(self.vault.memory_path(), text));
-        }
+    fn restore(&mut self, bytes: &[u8], from: PathBuf, now: Timestamp) {
+        let Err(faults) = self.decide(bytes, &sha256(bytes), now) else { return };
+        // Read under the name of the source, where its faults are looked for otherwise.
+        self.startup.extend(faults.0.into_iter().map(|fault| Fault {
+            file: if fault.file == self.name { from.clone() } else { fault.file },
+            message: format!("the copy of the registry cannot be used: {}", fault.message),
+            ..fault
+        }));
     }
 }
 

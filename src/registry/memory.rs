@@ -107,11 +107,11 @@ impl Vault {
         Vault { directory: state_dir.join("registry") }
     }
 
-    fn document_path(&self) -> PathBuf {
+    pub(super) fn document_path(&self) -> PathBuf {
         self.directory.join("last-good.json")
     }
 
-    fn held_path(&self) -> PathBuf {
+    pub(super) fn held_path(&self) -> PathBuf {
         self.directory.join("held.json")
     }
 

@@ -3,7 +3,7 @@
 //! One certificate a line, six fields between tabs: `V`, `R` or `E`; expiry; revocation; serial number in hexadecimal;
 //! file name; subject. The revocation is `date[,reason[,extra]]`, the date in either ASN.1 form, the reason by its
 //! CRL name or as `holdInstruction`, `keyTime` or `CAkeyTime` with an `extra`, whatever the case. Lines that begin
-//! with `#` and empty ones are passed over; a tab behind a backslash belongs to its field. CRLF is understood.
+//! with `#` and empty ones are passed over; a tab behind a backslash belongs to its field. CRLF and a byte order mark are understood.
 //!
 //! Choices where OpenSSL leaves one:
 //! * Expiry, file name, subject and `extra` are not looked at: no answer depends on them. `E` (expired) is an issued
@@ -19,6 +19,9 @@ use crate::time::{Timestamp, parse_generalized, parse_utc_time};
 
 /// The longest line that is read, in octets; a longer one is quarantined.
 pub const MAX_LINE_LEN: usize = 64 * 1024;
+
+/// Some editors begin a file with it.
+const BYTE_ORDER_MARK: &[u8] = "\u{feff}".as_bytes();
 
 /// What a line says of its certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -130,7 +133,10 @@ impl<F: FnMut(Serial, IndexStatus)> IndexParser<F> {
     #[inline]
     fn line(&mut self, line: &[u8], ended: bool) {
         self.report.lines += 1;
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let mut line = line.strip_suffix(b"\r").unwrap_or(line);
+        if self.report.lines == 1 {
+            line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+        }
         if matches!(line, [] | [b'#', ..]) {
             return;
         }

@@ -183,7 +183,7 @@ async fn call<C: Control>(call: Call, caller: &Caller, control: &C) -> Result<St
         }
         Call::Pause { for_secs, .. } if for_secs == 0 || for_secs > MAX_PAUSE.as_secs() => {
             let text = format!(
-                "for_secs: from 1 s to {} days; what is to rest for longer is to be disabled in the registry",
+                "the length of a pause (--for, for_secs): from 1 s to {} days; what is to rest for longer is to be disabled in the registry",
                 MAX_PAUSE.as_secs() / 86_400
             );
             Err(Refusal::new(RefusalKind::Malformed, text))

@@ -6,7 +6,7 @@ use super::service::Service;
 use crate::cli::shield;
 use crate::cli::show::relative;
 use crate::cli::sync;
-use crate::config::{Config, Fault, HumanDuration, Protocol, RegistrySource};
+use crate::config::{Config, Fault, HumanDuration, Position, Protocol, RegistrySource};
 use crate::registry::{Document, Issuer, RecordRules, SignerSource, State, last_good, read_bounded, would_refuse};
 use crate::signer::slots::Slots;
 use crate::signer::{self, RsaPadding, SigningKey, files};
@@ -342,8 +342,15 @@ impl Looked<'_> {
         for source in &set.sources {
             let quarantine = source.quarantine();
             for bad in &quarantine.first {
-                let text = format!("{}: number {}: {}", self.issuer.id, bad.number, bad.why);
-                report.warnings.push(Fault::of_file(source.source.path(), text));
+                let (file, number) = (source.source.path(), bad.number);
+                report.warnings.push(match &source.facts {
+                    status::SourceFacts::Index(_) => {
+                        let line = usize::try_from(number).unwrap_or(usize::MAX);
+                        let text = format!("{}: the line is left out: {}", self.issuer.id, bad.why);
+                        Fault::at(file, Position { line, column: 1 }, text)
+                    }
+                    _ => Fault::of_file(file, format!("{}: entry {number} is left out: {}", self.issuer.id, bad.why)),
+                });
             }
             let more = quarantine.total.saturating_sub(quarantine.first.len() as u64);
             if more > 0 {

@@ -1,7 +1,7 @@
 //! Finding the DER in whatever was given.
 
 use crate::ocsp::decode_get_path;
-use crate::x509::pem;
+use crate::x509::{Certificate, pem};
 
 /// DER, and the form it came in.
 #[derive(Debug, PartialEq, Eq)]
@@ -26,6 +26,9 @@ pub(super) fn der(input: &[u8]) -> Result<Found, String> {
     if text.contains("-----BEGIN ") {
         let blocks = pem::blocks(input).map_err(|e| e.to_string())?;
         let block = blocks.into_iter().next().ok_or("the PEM holds nothing")?;
+        if !block.label.contains("OCSP") {
+            return Err(format!("PEM of \"{}\", and no OCSP request or response", block.label.escape_debug()));
+        }
         return Ok(Found { der: block.der.to_vec(), form: "PEM" });
     }
     if let Some(der) = base64(text) {
@@ -34,6 +37,16 @@ pub(super) fn der(input: &[u8]) -> Result<Found, String> {
     get_path(text).map(|der| Found { der, form: "GET path" }).ok_or_else(|| {
         "neither DER, PEM, base64 nor the URL of a GET request: no OCSP request or response is found in it".to_owned()
     })
+}
+
+/// What people mistake for one of the two is called by its name.
+pub(super) fn is_ocsp(der: &[u8]) -> Result<(), String> {
+    match Certificate::from_der(der) {
+        Ok(certificate) => {
+            Err(format!("the certificate of {}, and no OCSP request or response", certificate.subject()))
+        }
+        Err(_) => Ok(()),
+    }
 }
 
 /// An OCSPResponse begins with an ENUMERATED, an OCSPRequest with a SEQUENCE.
@@ -120,6 +133,20 @@ mod tests {
         }
         assert_eq!(der(DER), Ok(Found { der: DER.to_vec(), form: "DER" }));
         assert!(is_response(DER) && !is_response(&request));
+    }
+
+    #[test]
+    fn what_is_something_else_is_called_by_its_name() {
+        let text = der(pem::encode("CERTIFICATE", &[0x30, 0]).as_bytes()).unwrap_err();
+        assert_eq!(text, "PEM of \"CERTIFICATE\", and no OCSP request or response");
+        let (key, _) = crate::signer::SigningKey::generate(crate::signer::KeyKind::EcdsaP256).unwrap();
+        let name = crate::x509::issue::name(&[(crate::x509::issue::Attribute::CommonName, "A CA")]);
+        let (from, to) = (crate::time::Timestamp::from_unix(0), crate::time::Timestamp::from_unix(86_400));
+        let serial = crate::ocsp::Serial::from_unsigned(&[1]).unwrap();
+        let ca = crate::x509::issue::CertificateSpec::ca(name, key.spki_der(), serial, from, to).issue(&key).unwrap();
+        let text = is_ocsp(ca.der()).unwrap_err();
+        assert!(text.contains("A CA, and no OCSP request"), "{text}");
+        assert_eq!(is_ocsp(DER), Ok(()));
     }
 
     #[test]

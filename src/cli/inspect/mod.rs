@@ -49,6 +49,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
     };
     let shown = input::der(&bytes).and_then(|found| {
         input::whole(&found.der)?;
+        input::is_ocsp(&found.der)?;
         let body = match input::is_response(&found.der) {
             true => response::show(&found.der, SystemClock.now()),
             false => request::show(&found.der),

@@ -249,6 +249,20 @@ fn damaged_memory_is_told_and_the_copy_still_holds_the_generation() {
 }
 
 #[test]
+fn a_copy_that_cannot_be_used_is_named_itself() {
+    let place = Place::new();
+    place.write(5, &[("a", "active")]);
+    place.open().taken(1);
+    let copy = place.kept("last-good.json");
+    fs::write(&copy, "}").unwrap();
+    let mut source = place.open();
+    source.taken(2);
+    let told: Vec<String> = source.current().notes.iter().map(ToString::to_string).collect();
+    let wanted = format!("{}:1:1: the copy of the registry cannot be used: not JSON", copy.display());
+    assert!(told.iter().any(|note| note.starts_with(&wanted)), "{told:?}");
+}
+
+#[test]
 fn other_rules_take_effect_at_once_and_on_what_is_held_too() {
     let place = Place::new();
     place.write(1, &[("a", "active")]);
