@@ -3,7 +3,7 @@
 use super::super::paper::{Paper, Tone, count, stamp};
 use super::{EXITS, Trouble, Where, tell};
 use crate::admin::control::{Call, Target};
-use crate::audit::{self, AuditEvent, Filter, History, Outcome, What, Whom};
+use crate::audit::{self, About, AuditEvent, Filter, History, Outcome, What, Whom};
 use crate::config::HumanDuration;
 use crate::time::{Clock, SystemClock, Timestamp};
 use std::process::ExitCode;
@@ -44,10 +44,22 @@ pub(in super::super) fn run(args: &Args) -> ExitCode {
     match asked.or_else(|trouble| from_files(args, trouble, since, limit)) {
         Ok(history) => {
             args.service.show(&history, |paper| render(&history, now, paper));
+            if let Some(hint) = args.issuer.as_ref().or(args.endpoint.as_ref()).and_then(|name| unknown(name, &history))
+            {
+                crate::cli::print_error(&hint);
+            }
             ExitCode::SUCCESS
         }
         Err(trouble) => tell("history", args.service.json, &trouble),
     }
+}
+
+/// What is about everything is shown for every name, also for one that there never was.
+fn unknown(name: &str, history: &History) -> Option<String> {
+    let is_named = |event: &AuditEvent| event.about != About::All || event.endpoint.as_deref() == Some(name);
+    (!history.more && !history.events.iter().any(is_named)).then(|| {
+        format!("history: none of these events names {name}: nothing happened to it, or there is no such name; `stillgood status` has the names\n")
+    })
 }
 
 /// What happened can be read when nothing runs any more, which is when one wants to know.
@@ -143,5 +155,21 @@ fn tone(event: &AuditEvent) -> Tone {
         (_, _, What::Activated) => Tone::Good,
         (_, _, What::Command) => Tone::Mark,
         _ => Tone::Plain,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_no_event_is_about_is_said_to_be_none() {
+        let event = |about| AuditEvent::new(Timestamp::EPOCH, "agent", What::Started, about);
+        let mut history = History { events: vec![event(About::All)], ..History::default() };
+        assert!(unknown("nope", &history).unwrap().contains("names nope"));
+        history.events.push(event(About::Issuer("a-ca".into())));
+        assert_eq!(unknown("a-ca", &history), None);
+        // Who has older events than these may be among them.
+        assert_eq!(unknown("nope", &History { more: true, ..History::default() }), None);
     }
 }

@@ -21,7 +21,7 @@ const DAY: i64 = 86_400;
 #[derive(Debug, clap::Args)]
 #[command(after_help = format!("Examples:\n  stillgood plan --config stillgood.toml\n  \
     stillgood plan --config stillgood.toml --registry issuers.new.json   before it is put in place\n\n\
-    With --registry, exit status 1 says that the file would be held or refused.\n{EXITS}"))]
+    With --registry, exit status 1 says that the file would be held or refused, and 4 that no registry can be read from it.\n{EXITS}"))]
 pub(in super::super) struct Args {
     #[command(flatten)]
     service: Where,
