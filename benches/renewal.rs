@@ -27,6 +27,7 @@ fn view() -> RegistryView {
         margin: DAY,
         needs_approval: false,
         rest: 0,
+        held_by: None,
     });
     RegistryView { generation: 1, synced_at: NOW, issuers: issuers.collect(), quarantined: vec![] }
 }

@@ -182,6 +182,7 @@ fn for_two_months_the_limits_hold_at_every_instant_and_what_is_parked_is_asked_a
         margin: Duration::from_secs(86_400),
         needs_approval: false,
         rest: 0,
+        held_by: None,
     };
     world.tell(Event::Endpoints(vec![endpoint.clone()]));
     let (synced_at, issuers) = (Timestamp::from_unix(START), (0..ISSUERS).map(issuer).collect());

@@ -160,6 +160,7 @@ mod tests {
         let slots = [
             parked("kept", Standing::Active),
             parked("stopped", Standing::Disabled),
+            parked("held", Standing::Held(8)),
             parked("broken", Standing::Quarantined),
             parked("retired", Standing::Retired),
             parked("removed", Standing::Removed),
@@ -173,6 +174,7 @@ mod tests {
             [
                 "stillgood_renewal_state{issuer=\"kept\",state=\"ordered\",reason=\"refused\"} 1",
                 "stillgood_renewal_state{issuer=\"stopped\",state=\"ordered\",reason=\"disabled\"} 1",
+                "stillgood_renewal_state{issuer=\"held\",state=\"ordered\",reason=\"held\"} 1",
                 "stillgood_renewal_state{issuer=\"broken\",state=\"ordered\",reason=\"quarantined\"} 1",
             ]
         );

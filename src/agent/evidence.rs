@@ -23,7 +23,7 @@ impl Followed {
 impl Evidence for Followed {
     fn look(&self) -> Look {
         match self.registry.look_now_blocking(PATIENCE) {
-            // What is stopped by a generation that is held is disabled in it.
+            // What is stopped by a generation that is held is marked in it.
             Looked::Read { view, at } => match view.renewable.clone() {
                 Some(generation) => Look::Read(Reading { generation, synced_at: at }),
                 None => Look::Nothing("it holds nothing yet".to_owned()),

@@ -3,7 +3,7 @@
 use super::parts::Reading;
 use crate::config::{Approval, Renewal};
 use crate::ocsp::HashAlgorithm;
-use crate::registry::{Issuer, IssuerId, SignerSource};
+use crate::registry::{Issuer, IssuerId, SignerSource, State, Stopped};
 use crate::renewal::{Cause, EndpointId, IssuerSpec, RegistryView};
 use crate::time::Timestamp;
 use serde::Serialize;
@@ -99,13 +99,16 @@ pub fn view_of(reading: &Reading, renewal: &Renewal) -> RegistryView {
     let mut quarantined: BTreeSet<IssuerId> = generation.quarantined.iter().filter_map(|q| q.id.clone()).collect();
     let issuers = generation.issuers.iter().filter_map(|issuer| {
         // A second record of one id is quarantined beside the first, which is used.
-        if issuer.stopped.is_some() {
-            return None;
-        }
+        let held_by = match issuer.stopped {
+            Some(Stopped::Unusable(_)) => return None,
+            Some(Stopped::Held(generation)) => Some(generation),
+            None => None,
+        };
         let SignerSource::Enrolled { enrolment, profile } = &issuer.signer_source else { return None };
         let spec = IssuerSpec {
             id: issuer.id.clone(),
-            state: issuer.state,
+            state: if held_by.is_some() { State::Disabled } else { issuer.state },
+            held_by,
             endpoint: EndpointId::new(enrolment).ok()?,
             profile: profile.clone(),
             validity: issuer.response.validity,
@@ -141,7 +144,7 @@ mod tests {
     use super::*;
     use crate::config::Config;
     use crate::ocsp::Serial;
-    use crate::registry::{Document, Quarantined, RecordRules, State, Stopped};
+    use crate::registry::{Document, Quarantined, RecordRules};
     use crate::signer::{KeyKind, SigningKey};
     use crate::x509::issue::{CertificateSpec, name};
     use std::path::Path;
@@ -165,6 +168,7 @@ mod tests {
             record("on", "active", ordered),
             record("asks", "active", &format!(r#"{ordered}, "approval": "required""#)),
             record("off", "disabled", ordered),
+            record("held", "active", ordered),
             record("files", "active", r#""signer": { "certificate": "s", "key": "k" }"#),
             record("on", "active", ordered), // the id is taken
             record("broken", "actve", ordered),
@@ -176,15 +180,21 @@ mod tests {
         // Its record was good once.
         let served_on = Arc::make_mut(generation.issuers.last_mut().unwrap());
         served_on.stopped = Some(Stopped::Unusable(NOW));
-        let quarantined = Quarantined { id: Some(served_on.id.clone()), index: 6, faults: vec![] };
+        let quarantined = Quarantined { id: Some(served_on.id.clone()), index: 7, faults: vec![] };
         generation.quarantined.push(quarantined);
+        // A generation that is held stops this one.
+        let held = generation.issuers.iter().position(|issuer| issuer.id.as_str() == "held").unwrap();
+        Arc::make_mut(&mut generation.issuers[held]).stopped = Some(Stopped::Held(4));
         let generation = Arc::new(generation);
         let view = view_of(&Reading { generation, synced_at: NOW }, &config.renewal);
-        let seen: Vec<_> = view.issuers.iter().map(|i| (i.id.as_str(), i.state, i.needs_approval)).collect();
-        assert_eq!(
-            seen,
-            [("on", State::Active, false), ("asks", State::Active, true), ("off", State::Disabled, false)]
-        );
+        let seen: Vec<_> = view.issuers.iter().map(|i| (i.id.as_str(), i.state, i.needs_approval, i.held_by)).collect();
+        let expected = [
+            ("on", State::Active, false, None),
+            ("asks", State::Active, true, None),
+            ("off", State::Disabled, false, None),
+            ("held", State::Disabled, false, Some(4)),
+        ];
+        assert_eq!(seen, expected);
         assert_eq!(view.quarantined.iter().map(IssuerId::as_str).collect::<Vec<_>>(), ["broken", "served-on"]);
         assert_eq!((view.generation, view.issuers[0].margin), (3, Duration::from_secs(7_200)));
     }

@@ -438,5 +438,6 @@ fn spec(n: u8, state: State, at_a: bool) -> IssuerSpec {
         margin: Duration::from_secs(86_400),
         needs_approval: n == 5,
         rest: 0,
+        held_by: None,
     }
 }

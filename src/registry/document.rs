@@ -226,7 +226,7 @@ impl Generation {
     pub fn served_on(&self) -> impl Iterator<Item = (&Issuer, Timestamp)> {
         self.issuers.iter().filter_map(|issuer| match issuer.stopped {
             Some(Stopped::Unusable(since)) => Some((issuer.as_ref(), since)),
-            None => None,
+            Some(Stopped::Held(_)) | None => None,
         })
     }
 }

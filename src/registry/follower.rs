@@ -5,7 +5,7 @@ mod before;
 use super::document::Document;
 use super::files::Files;
 use super::memory::{HeldNote, Memory, Synced, Vault};
-use super::{Generation, Guard, Impact, Issuer, IssuerId, RecordRules, State};
+use super::{Generation, Guard, Impact, Issuer, IssuerId, RecordRules, State, Stopped};
 use crate::config::{Fault, Faults};
 use crate::time::Timestamp;
 use data_encoding::HEXLOWER;
@@ -171,13 +171,17 @@ impl Follower {
         self.held.as_ref().map(|waiting| &waiting.held)
     }
 
-    /// By what signers may be asked for: what is in use, and disabled there what is stopped by what is held.
+    /// By what signers may be asked for: what is in use, marked there what is stopped by what is held.
     pub fn renewable(&self) -> Option<Arc<Generation>> {
         let current = self.current()?;
         let Some(held) = self.held() else { return Some(Arc::clone(current)) };
         let mut generation = Generation::clone(current);
-        for issuer in generation.issuers.iter_mut().filter(|issuer| held.impact.stops(&issuer.id)) {
-            *issuer = Arc::new(Issuer { state: State::Disabled, ..Issuer::clone(issuer) });
+        let stopped = Some(Stopped::Held(held.generation.number));
+        let is_stopped = |issuer: &Issuer| {
+            issuer.state == State::Active && issuer.stopped.is_none() && held.impact.stops(&issuer.id)
+        };
+        for issuer in generation.issuers.iter_mut().filter(|issuer| is_stopped(issuer)) {
+            *issuer = Arc::new(Issuer { stopped, ..Issuer::clone(issuer) });
         }
         Some(Arc::new(generation))
     }

@@ -180,6 +180,9 @@ pub struct Issuer {
 pub enum Stopped {
     /// Its record cannot be used since then, and it is served on as the last good one says.
     Unusable(Timestamp),
+    /// The generation of this number, which is held, would not have it asked for as it is now. In
+    /// [`View::renewable`] only.
+    Held(u64),
 }
 
 /// Why an issuer is remembered and not served.

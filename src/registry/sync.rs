@@ -61,7 +61,7 @@ pub struct View {
     pub current: Option<Arc<Generation>>,
     /// What waits for an operator.
     pub held: Option<Arc<Held>>,
-    /// By what signers may be asked for: what is in use, and disabled there what the held one stops. A change is held for
+    /// By what signers may be asked for: what is in use, marked there what the held one stops. A change is held for
     /// what it would do; what the newest word says of a CA that is gone holds at once.
     pub renewable: Option<Arc<Generation>>,
     /// When the source was last read and found usable: the age of the evidence.

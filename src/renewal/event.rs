@@ -44,6 +44,9 @@ pub struct IssuerSpec {
     pub id: IssuerId,
     /// Only [`State::Active`] is asked for.
     pub state: State,
+    /// The generation of the registry that is held and would not have it asked for as it is, if that and nothing else is why
+    /// its state is [`State::Disabled`] here.
+    pub held_by: Option<u64>,
     /// Whom to ask.
     pub endpoint: EndpointId,
     /// What the service calls this kind of certificate.

@@ -69,6 +69,12 @@ fn standing(slot: &Slot, reasons: &mut Vec<String>) {
         Standing::Active => return,
         Standing::Unknown => "the registry has not been read since the start: nothing is asked for without its word",
         Standing::Disabled => "the registry says disabled: nothing is asked for; the signer is used while it lasts",
+        Standing::Held(by) => {
+            reasons.push(format!(
+                "generation {by} of the registry, which is held, would change whether or how it is asked for: nothing is asked for until that generation is approved, or a higher one puts it right; the signer is used while it lasts"
+            ));
+            return;
+        }
         Standing::Retired => "the registry says retired: nothing is asked for",
         Standing::Removed => "it is no longer in the registry: nothing is asked for",
         Standing::Quarantined => "its registry record cannot be used: nothing is asked for until it can",

@@ -3,7 +3,7 @@
 use super::core::{Core, is_due};
 use super::event::{Cause, RegistryView};
 use super::id::{EndpointId, SlotId};
-use super::slot::{Hold, Phase, Standing};
+use super::slot::{Hold, Phase, Slot, Standing};
 use crate::registry::State;
 use crate::time::Timestamp;
 use serde::Serialize;
@@ -126,7 +126,9 @@ impl Core {
         };
         for issuer in &view.quarantined {
             let id = SlotId::Signer(issuer.clone());
-            if self.slots.get(&id).is_some_and(|s| matches!(s.standing, Standing::Active | Standing::Disabled)) {
+            let is_usable =
+                |slot: &Slot| matches!(slot.standing, Standing::Active | Standing::Disabled | Standing::Held(_));
+            if self.slots.get(&id).is_some_and(is_usable) {
                 impact.cancelled += unsent(&id);
                 impact.quarantined.insert(id.clone());
             }

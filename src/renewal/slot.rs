@@ -103,8 +103,7 @@ pub enum Park {
 }
 
 /// What the registry says of an issuer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Standing {
     /// Nothing yet since the start.
     Unknown,
@@ -112,6 +111,8 @@ pub enum Standing {
     Active,
     /// Not to be asked for; a certificate that has come is used.
     Disabled,
+    /// Active, and not to be asked for while the generation of this number is held, which would change that. Its end is not wanted.
+    Held(u64),
     /// Gone on purpose.
     Retired,
     /// Its record is gone.
@@ -129,6 +130,7 @@ impl Standing {
             Standing::Unknown => "unknown",
             Standing::Active => "active",
             Standing::Disabled => "disabled",
+            Standing::Held(_) => "held",
             Standing::Retired => "retired",
             Standing::Removed => "removed",
             Standing::Quarantined => "quarantined",
@@ -138,12 +140,18 @@ impl Standing {
 
     /// Positively said to be no longer renewed: coming back from it is a change of the registry.
     pub(super) fn is_out(self) -> bool {
-        matches!(self, Standing::Disabled | Standing::Retired | Standing::Removed)
+        matches!(self, Standing::Disabled | Standing::Held(_) | Standing::Retired | Standing::Removed)
     }
 
     /// Nothing of it is used any more.
     pub(super) fn is_gone(self) -> bool {
         matches!(self, Standing::Retired | Standing::Removed)
+    }
+}
+
+impl Serialize for Standing {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
     }
 }
 

@@ -89,6 +89,7 @@ impl Setup {
                 margin: self.margin,
                 needs_approval: self.needs_approval,
                 rest: 0,
+                held_by: None,
             })
         };
         (1..=self.issuers).map(spec).collect()

@@ -95,13 +95,17 @@ pub(super) fn renewable(slot: &Target) -> Next {
     Next { attention: false, text: "all is well; to have it renewed before its time:".into(), command: Some(command) }
 }
 
+/// For the generation that is held, if one is.
+pub(super) fn held(status: &Status) -> Option<Next> {
+    let (generation, text) = status.registry.held.as_ref()?;
+    let text =
+        format!("generation {generation} of the registry is held: {text}; look at it, then let it in or mend it");
+    Some(must(&text, Some(format!("stillgood approve --registry {generation}"))))
+}
+
 fn registry(status: &Status, next: &mut Vec<Next>) {
     let registry = &status.registry;
-    if let Some((generation, text)) = &registry.held {
-        let text =
-            format!("generation {generation} of the registry is held: {text}; look at it, then let it in or mend it");
-        next.push(must(&text, Some(format!("stillgood approve --registry {generation}"))));
-    }
+    next.extend(held(status));
     if let Some(fault) = &registry.fault {
         let text = format!("the registry is not taken over, and what was known before holds: {}", first_line(fault));
         next.push(must(&text, None));

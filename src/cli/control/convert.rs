@@ -134,6 +134,9 @@ fn of_view(view: &SlotView, pauses: &[Pause], now: Timestamp) -> SlotReport {
     match view.standing {
         Standing::Unknown => reasons.push("the registry has not been read since the start".into()),
         Standing::Disabled => reasons.push(served::DISABLED.into()),
+        Standing::Held(by) => reasons.push(format!(
+            "stopped by generation {by} of the registry, which is held: not asked for until that is approved, or put right by a higher one"
+        )),
         Standing::Quarantined => attention = true,
         _ => {}
     }

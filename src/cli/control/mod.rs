@@ -338,6 +338,9 @@ impl<A: Renewals, R: Registries> Control for Desk<A, R> {
         if next.is_empty() && report.phase.as_deref() == Some("idle") && report.state == "active" {
             next.push(advice::renewable(&slot));
         }
+        if report.state == "held" {
+            next.extend(advice::held(&status));
+        }
         let filter = Filter { about: whom, since: None, limit: RECENT };
         let history = self.read_history(filter).await.map(|h| h.events).unwrap_or_default();
         Ok(Explained { now: status.now, slot: report, reasons, history, next })

@@ -195,6 +195,7 @@ fn stuck(slot: &Target, status: &Status) -> Option<String> {
         (HoldReport::Parked { text, .. }, _) => Some(format!("parked: {text}")),
         (HoldReport::Approval { serial }, _) => Some(format!("certificate {serial} is in place and waits for approve")),
         (_, Some(PauseReport { until, who, reason, .. })) => Some(format!("paused until {until} by {who}: {reason}")),
+        _ if report.state == "held" => Some("stopped by the generation of the registry that is held".into()),
         _ if report.state != "active" => Some(format!("its record in the registry: {}", report.state)),
         _ => None,
     }

@@ -204,7 +204,7 @@ impl Core {
     fn admit(&mut self, id: &SlotId, spec: IssuerSpec, now: Timestamp) -> bool {
         let standing = match spec.state {
             State::Active => Standing::Active,
-            State::Disabled => Standing::Disabled,
+            State::Disabled => spec.held_by.map_or(Standing::Disabled, Standing::Held),
             State::Retired => Standing::Retired,
         };
         let is_new = !self.slots.contains_key(id);
@@ -249,7 +249,11 @@ impl Core {
         }
         let slot = self.slots.entry(id.clone()).or_insert_with(|| Slot::new(now));
         if standing != Standing::Active {
-            self.withdraw(id, standing, &format!("the registry says {}", standing.name()));
+            let reason = match standing {
+                Standing::Held(by) => format!("generation {by} of the registry, which is held, would change it"),
+                _ => format!("the registry says {}", standing.name()),
+            };
+            self.withdraw(id, standing, &reason);
         } else {
             slot.standing = standing;
             if back {

@@ -153,6 +153,21 @@ fn an_order_that_was_not_sent_is_cancelled_when_its_issuer_is_disabled() {
 }
 
 #[test]
+fn an_issuer_that_a_held_generation_stops_is_not_asked_for_and_its_end_alarms() {
+    let mut s = Service::new(1, 39);
+    s.change(|issuers| (issuers[0].state, issuers[0].held_by) = (State::Disabled, Some(3)));
+    s.sync();
+    s.run(DAY / 2);
+    assert_eq!((s.log.len(), s.view(&signer(0)).standing), (0, Standing::Held(3)));
+    let explained = s.core.explain(&signer(0), s.now).unwrap();
+    assert!(explained.alarming && explained.reasons[0].contains("generation 3 of the registry, which is held"));
+    assert_eq!(serde_json::to_value(explained.standing).unwrap(), "held");
+    s.change(|issuers| (issuers[0].state, issuers[0].held_by) = (State::Active, None));
+    s.run(DAY / 2);
+    assert_eq!(s.log.len(), 1);
+}
+
+#[test]
 fn an_order_the_ca_may_know_is_kept_and_asked_again_when_the_issuer_is_back() {
     let mut s = Service::new(1, 30);
     s.says.insert(signer(0), Says::Silence);

@@ -78,6 +78,7 @@ pub fn spec(n: usize) -> IssuerSpec {
         margin: Duration::from_secs(86_400),
         needs_approval: false,
         rest: 0,
+        held_by: None,
     }
 }
 

@@ -153,6 +153,7 @@ fn spec(id: &str, needs_approval: bool) -> IssuerSpec {
         margin: Duration::from_secs(86_400),
         needs_approval,
         rest: 0,
+        held_by: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use super::fixture::{NOW, Site, at, view};
 use super::*;
 use crate::admin::control::HoldReport;
-use crate::registry::IssuerId;
+use crate::registry::{IssuerId, State};
 use crate::renewal::Event;
 use crate::responder::SourceSummary;
 use std::collections::BTreeMap;
@@ -310,6 +310,28 @@ fn an_issuer_whose_record_cannot_be_used_presses_until_the_record_is_mended() {
     let (_, issuers) = convert::slots(Some(&snapshot), &served, &registry, None, &[], at(NOW));
     let report = issuers.iter().find(|report| report.slot == issuer("due-ca")).unwrap();
     assert!(report.window.is_some() && report.reasons.iter().any(|r| r.contains("its time is short")), "{report:?}");
+}
+
+#[test]
+fn an_issuer_that_a_held_generation_stops_is_not_called_disabled_and_its_end_presses() {
+    let site = Site::new(Some((8, "1 issuers would change, 5 are known: 1 moved (parked-ca)".into())));
+    let mut registry = RegistryView { synced_at: at(NOW), ..view() };
+    let stopped = registry.issuers.iter_mut().find(|spec| spec.id.as_str() == "parked-ca").unwrap();
+    (stopped.state, stopped.held_by) = (State::Disabled, Some(8));
+    site.hall.core.lock().unwrap().handle(Event::Registry(registry), at(NOW)).unwrap();
+    let status = site.status();
+    let report = status.issuers.iter().find(|report| report.slot == issuer("parked-ca")).unwrap();
+    assert_eq!(report.state, "held");
+    for said in ["stopped by generation 8", "its time is short"] {
+        assert!(report.reasons.iter().any(|reason| reason.contains(said)), "{said}: {:?}", report.reasons);
+    }
+    let explained = block(site.desk.explain(issuer("parked-ca"))).unwrap();
+    assert!(explained.reasons[0].starts_with("generation 8 of the registry, which is held"), "{explained:?}");
+    for reason in report.reasons.iter().chain(&explained.reasons) {
+        assert!(!reason.contains("disabled:") && !reason.contains("retire"), "{reason}");
+    }
+    let commands: Vec<_> = explained.next.iter().filter_map(|next| next.command.as_deref()).collect();
+    assert!(commands.contains(&"stillgood approve --registry 8"), "{commands:?}");
 }
 
 #[test]
