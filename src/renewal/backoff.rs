@@ -13,8 +13,7 @@ const OVERDUE: u32 = 15;
 /// and after it, within a quarter of an hour where the base is a minute.
 pub(super) fn backoff(limits: &Limits, cap: Duration, failures: u32, slack: Duration, seed: Mix) -> Duration {
     let doubled = doubled(limits.backoff_base, failures);
-    let least = limits.backoff_base * if slack.is_zero() { OVERDUE } else { 1 };
-    let cap = cap.min((slack / 8).max(least)).max(limits.backoff_base);
+    let cap = cap.min((slack / 8).max(least(limits, slack))).max(limits.backoff_base);
     let millis = u64::try_from(doubled.min(cap).as_millis()).unwrap_or(u64::MAX);
     // Never nothing at all: the scheduler counts in seconds.
     Duration::from_millis(seed.up_to(millis)).max(Duration::from_secs(1))
@@ -33,20 +32,28 @@ pub(super) fn spread(drawn: Duration, spent: u32, budget: u32) -> Duration {
 }
 
 /// A Retry-After, as far as it is believed: no more than a quarter of the slack, so that a bad value cannot outlive the
-/// signer, and no more than a day.
+/// signer, and no more than a day. Past the deadline there is nothing left that it could outlive, and it is believed as far
+/// as polls become rare by themselves: one slot that is late, or a new issuer that waits for its CA's approval, must not
+/// have an overloaded service asked all the time.
 pub(super) fn believed(limits: &Limits, asked: Duration, slack: Duration) -> Duration {
-    asked.min((slack / 4).max(limits.backoff_base)).min(DAY)
+    let least = if slack.is_zero() { limits.poll_cap.max(limits.backoff_base) } else { limits.backoff_base };
+    asked.min((slack / 4).max(least)).min(DAY)
 }
 
 /// The wait before a poll of an order the CA has accepted: what it said, as a minimum; it grows as polls go unanswered.
 pub(super) fn poll(limits: &Limits, asked: Option<Duration>, polls: u32, slack: Duration, seed: Mix) -> Duration {
     let named = believed(limits, asked.unwrap_or(limits.backoff_base), slack);
-    let cap = limits.poll_cap.min(slack / 8).max(limits.backoff_base);
+    let cap = limits.poll_cap.min((slack / 8).max(least(limits, slack))).max(limits.backoff_base);
     let grown = doubled(limits.backoff_base, polls).min(cap);
     // A tenth of jitter on top, so that what was ordered together is not polled together.
     let wait = named.max(grown);
     let tenth = u64::try_from((wait / 10).as_millis()).unwrap_or(0);
     (wait + Duration::from_millis(seed.up_to(tenth))).max(Duration::from_secs(1))
+}
+
+/// What no cap is less than.
+fn least(limits: &Limits, slack: Duration) -> Duration {
+    limits.backoff_base * if slack.is_zero() { OVERDUE } else { 1 }
 }
 
 fn doubled(base: Duration, times: u32) -> Duration {
@@ -98,7 +105,14 @@ mod tests {
         assert_eq!(believed(&limits, hour, LONG), hour);
         assert_eq!(believed(&limits, 1_000 * hour, 8 * hour), 2 * hour);
         assert_eq!(believed(&limits, Duration::MAX, LONG), DAY);
-        assert_eq!(believed(&limits, hour, Duration::ZERO), limits.backoff_base);
+        assert_eq!(
+            believed(&limits, hour, 60 * SECOND),
+            limits.backoff_base,
+            "there is still something to be in time for"
+        );
+        // It was a minute once, and a CA that was busy, or that took its time over a new issuer, was asked at every one.
+        assert_eq!(believed(&limits, hour, Duration::ZERO), hour);
+        assert_eq!(believed(&limits, 9 * hour, Duration::ZERO), limits.poll_cap);
     }
 
     #[test]
@@ -108,6 +122,8 @@ mod tests {
         assert!(wait(1) >= limits.backoff_base && wait(1) < 2 * limits.backoff_base);
         assert!(wait(50) >= limits.poll_cap && wait(50) <= limits.poll_cap * 11 / 10);
         assert!(poll(&limits, Some(7_200 * SECOND), 1, LONG, Mix::new(1)) >= 7_200 * SECOND);
+        let overdue = poll(&limits, None, 50, Duration::ZERO, Mix::new(1));
+        assert!((900..=990).contains(&overdue.as_secs()), "{overdue:?}");
     }
 
     proptest! {

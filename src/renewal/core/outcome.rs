@@ -362,8 +362,12 @@ impl Core {
         let Some(slot) = self.slots.get_mut(id) else { return };
         slot.turned_away = slot.turned_away.saturating_add(1);
         let cap = if its_own { self.limits.backoff_cap } else { self.limits.breaker_cap };
-        let wait = backoff::backoff(&self.limits, cap, slot.turned_away, slack, seed);
-        let wait = backoff::spread(wait, slot.submissions.within_a_day(now), self.limits.submissions_per_day);
+        let drawn = backoff::backoff(&self.limits, cap, slot.turned_away, slack, seed);
+        // Where the service is held, that keeps the wait it has asked for.
+        let asked = slot.last_failure.as_ref().and_then(|(_, failure)| failure.retry_after).filter(|_| its_own);
+        let asked = asked.map_or(Duration::ZERO, |asked| backoff::believed(&self.limits, asked, slack));
+        let wait =
+            backoff::spread(drawn.max(asked), slot.submissions.within_a_day(now), self.limits.submissions_per_day);
         // A parked one has had its turn.
         if !slot.is_parked() {
             slot.hold = Hold::Backoff { until: now.plus(wait) };

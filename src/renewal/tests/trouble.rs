@@ -3,6 +3,7 @@
 use super::super::*;
 use super::service::DAY;
 use super::service::*;
+use crate::time::Timestamp;
 use std::time::Duration;
 
 #[test]
@@ -232,6 +233,36 @@ fn a_retry_after_is_kept_and_cannot_outlive_the_signer() {
     s.says.clear();
     s.run(3 * DAY);
     assert!(s.view(&signer(0)).deadline > s.now, "renewed before its deadline");
+}
+
+#[test]
+fn past_its_deadline_a_slot_keeps_to_a_retry_after_and_has_the_others_keep_to_it() {
+    let busy = Failure {
+        retry_after: Some(Duration::from_secs(3_600)),
+        ..Failure::new(Scope::Endpoint, Kind::Transient, "busy")
+    };
+    for (says, most) in [(Says::Later(3_600), 2), (Says::Fail(busy), 1)] {
+        // Two issuers without a signer, which are wanted at once: there is no slack from the beginning.
+        let mut s = Service::with(Limits { new_issuer_grace: Duration::ZERO, ..Limits::default() }, 2, 0);
+        s.lives.clear();
+        s.kill();
+        s.says.extend((0..2).map(|n| (signer(n), says.clone())));
+        s.run(DAY / 2);
+        let within =
+            |from: Timestamp| s.log.iter().filter(|(at, _)| (0..3_600).contains(&at.seconds_since(from))).count();
+        assert!(s.log.len() > 3 && s.log.iter().all(|(at, _)| within(*at) <= most), "{says:?}: {:?}", s.log);
+    }
+}
+
+#[test]
+fn who_alone_is_told_to_come_back_later_does_so_while_the_others_are_answered() {
+    let mut s = Service::new(40, 30);
+    let busy = Failure::new(Scope::Endpoint, Kind::Transient, "busy");
+    s.says.insert(signer(0), Says::Fail(Failure { retry_after: Some(Duration::from_secs(7_200)), ..busy }));
+    s.run(DAY);
+    let times: Vec<i64> = s.log.iter().filter(|(_, r)| r.slot == signer(0)).map(|(at, _)| at.unix()).collect();
+    assert!(times.len() > 3 && times.windows(2).all(|w| w[1] - w[0] >= 7_200), "{times:?}");
+    assert_eq!(s.activated.len(), 39);
 }
 
 #[test]
