@@ -228,8 +228,13 @@ fn a_pause_is_kept_over_a_restart_and_ends_by_itself() {
     let mut running = bench.start();
     eventually("it has a signer", || running.signer("one").is_some());
     let first = running.signer("one");
-    let pause =
-        Pause { reach: Reach::All, until: START.plus(25 * DAY), reason: "maintenance".into(), who: "alice".into() };
+    let pause = Pause {
+        reach: Reach::All,
+        until: START.plus(25 * DAY),
+        reason: "maintenance".into(),
+        who: "alice".into(),
+        since: None,
+    };
     let told = running.wait(running.handle.command(Command::Pause(pause), "alice".into(), "maintenance".into()));
     assert_eq!(told, Ok(1));
     running.stop();

@@ -312,7 +312,7 @@ mod tests {
 
     fn pauses(reason: &str) -> Record {
         let (reason, who) = (reason.to_owned(), "alice".to_owned());
-        Record::Pauses(vec![Pause { reach: Reach::All, until: NOW, reason, who }])
+        Record::Pauses(vec![Pause { reach: Reach::All, until: NOW, reason, who, since: None }])
     }
 
     fn endpoint(name: &str) -> Record {

@@ -8,12 +8,12 @@ use crate::registry::{self, Issuer, View};
 use crate::responder::Responder;
 use crate::signer::SigningKey;
 use crate::signer::slots::{SlotFault, Slots};
-use crate::time::{Clock, Timestamp};
+use crate::time::{Clock, Timestamp, monotonic};
 use crate::x509::Certificate;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long the agent may take to stop; requests on the wire are dropped.
 const STOP: Duration = Duration::from_secs(5);
@@ -30,7 +30,8 @@ pub(super) struct RenewalAgent {
     trail: Option<Arc<Trail>>,
     registry: registry::Handle,
     running: Option<Running>,
-    next_try: Timestamp,
+    /// By the monotonic clock: one of the time of day that was ahead when it was noted would put it off for as long.
+    next_try: Option<Instant>,
     /// Why it does not run though it is wanted.
     fault: Option<String>,
 }
@@ -68,7 +69,7 @@ impl RenewalAgent {
             trail,
             registry,
             running: None,
-            next_try: Timestamp::MIN,
+            next_try: None,
             fault: None,
         }
     }
@@ -90,8 +91,12 @@ impl RenewalAgent {
 
     /// Starts the agent where it is wanted and does not run, and tells it of the registry as it was last read.
     pub(super) fn follow(&mut self, config: &Config, reading: Option<Reading>) {
-        self.bury();
-        self.start(config);
+        self.follow_at(config, reading, monotonic());
+    }
+
+    fn follow_at(&mut self, config: &Config, reading: Option<Reading>, now: Instant) {
+        self.bury(now);
+        self.start(config, now);
         let Some(running) = &mut self.running else { return };
         let Some(reading) = reading else { return };
         let is_known = running.handed.as_ref().is_some_and(|handed| {
@@ -133,7 +138,7 @@ impl RenewalAgent {
         }
     }
 
-    fn start(&mut self, config: &Config) {
+    fn start(&mut self, config: &Config, now: Instant) {
         if self.running.is_some() {
             return;
         }
@@ -141,11 +146,10 @@ impl RenewalAgent {
             self.fault = None;
             return;
         }
-        let now = self.clock.now();
-        if now < self.next_try {
+        if self.next_try.is_some_and(|at| now < at) {
             return;
         }
-        self.next_try = now.plus(AGAIN);
+        self.next_try = now.checked_add(AGAIN);
         match self.try_to_start(config) {
             Ok(running) => {
                 self.running = Some(running);
@@ -159,12 +163,12 @@ impl RenewalAgent {
     }
 
     /// Takes out an agent whose thread has ended by itself; another one is started a minute later.
-    fn bury(&mut self) {
+    fn bury(&mut self, now: Instant) {
         let Some(dead) = self.running.take_if(|running| running.agent.has_ended()) else { return };
         let _ = dead.agent.stop(STOP); // it has ended: only what the thread had is given back
         tracing::error!("signers are not renewed: the renewal agent has died; it is started anew in a minute");
         self.fault = Some("it has died; the log says why".to_owned());
-        self.next_try = self.clock.now().plus(AGAIN);
+        self.next_try = now.checked_add(AGAIN);
     }
 
     fn try_to_start(&self, config: &Config) -> Result<Running, String> {
@@ -282,19 +286,19 @@ mod tests {
             Sync::start(registry::Settings::of(&config), Path::new(&config.state_dir), clock.clone()).unwrap();
         let slots = sync::slots(&config.state_dir).unwrap();
         let mut renewal = RenewalAgent::new(&config, slots, responder, registry, clock.clone());
-        renewal.follow(&config, None);
         let began = Instant::now();
+        renewal.follow_at(&config, None, began);
         while renewal.fault().is_none() {
             assert!(began.elapsed() < Duration::from_secs(20), "it is not noticed");
             std::thread::sleep(Duration::from_millis(5));
-            renewal.follow(&config, None);
+            renewal.follow_at(&config, None, began);
         }
         assert!(renewal.handle().is_none() && renewal.fault().unwrap().contains("has died"));
-        clock.clock.set(died.plus(AGAIN - Duration::from_secs(1)));
-        renewal.follow(&config, None);
+        renewal.follow_at(&config, None, began + AGAIN - Duration::from_secs(1));
         assert!(renewal.handle().is_none(), "no sooner");
-        clock.clock.set(died.plus(AGAIN));
-        renewal.follow(&config, None);
+        // Whatever the time of day does meanwhile.
+        clock.clock.set(died.minus(Duration::from_secs(365 * 86_400)));
+        renewal.follow_at(&config, None, began + AGAIN);
         assert_eq!(renewal.fault(), None);
         assert!(!renewal.handle().unwrap().is_gone());
         renewal.stop();

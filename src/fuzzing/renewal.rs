@@ -208,7 +208,13 @@ impl World {
         let command = match arg / 4 % 5 {
             0 => {
                 let until = self.now.plus(Duration::from_secs(u64::from(arg) * 600));
-                Command::Pause(Pause { reach, until, reason: "a test".to_owned(), who: "operator".to_owned() })
+                Command::Pause(Pause {
+                    reach,
+                    until,
+                    reason: "a test".to_owned(),
+                    who: "operator".to_owned(),
+                    since: None,
+                })
             }
             1 => Command::Resume { reach },
             2 => Command::Renew { reach },

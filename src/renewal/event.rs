@@ -249,6 +249,22 @@ pub struct Pause {
     pub reason: String,
     /// Who.
     pub who: String,
+    /// When it was given; the core notes it. Should the clock turn out to have been ahead, it lasts as long as it was meant to
+    /// from when that is seen. Records of former versions lack it.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+}
+
+impl Pause {
+    /// `true`: it was given by a clock that was ahead, and is moved to now.
+    pub(super) fn not_ahead(&mut self, now: Timestamp) -> bool {
+        let Some(since) = self.since.replace(self.since.map_or(now, |since| since.min(now))) else { return true };
+        let ahead = since > now;
+        if ahead {
+            self.until = self.until.min(now.plus(self.until.since(since)));
+        }
+        ahead
+    }
 }
 
 /// An operator's word.

@@ -345,6 +345,7 @@ impl Slot {
         self.issuances.not_ahead(now);
         self.again = self.again.map(|t| t.min(now.plus(DAY)));
         self.changed = self.changed.map(|t| t.min(now));
+        self.first_seen = self.first_seen.min(now);
         if let Some((at, _)) = &mut self.last_failure {
             *at = (*at).min(now);
         }

@@ -161,7 +161,7 @@ impl World {
                     let until = place.clock.at(self.now).plus(length);
                     self.check.paused(node, place.clock.when(until));
                     let (reason, who) = ("maintenance".to_owned(), "operator".to_owned());
-                    self.command(node, Command::Pause(Pause { reach: Reach::All, until, reason, who }));
+                    self.command(node, Command::Pause(Pause { reach: Reach::All, until, reason, who, since: None }));
                 }
             }
             Deed::HangsCheck(slot, hangs) => {

@@ -373,7 +373,7 @@ impl<A: Renewals, R: Registries> Control for Desk<A, R> {
         let (about, order) = match &command.order {
             Order::Pause(target, span) => {
                 let (reach, until) = (reach(target)?, now.plus(*span));
-                let pause = renewal::Pause { reach, until, reason: reason.clone(), who: who.clone() };
+                let pause = renewal::Pause { reach, until, reason: reason.clone(), who: who.clone(), since: None };
                 (target, renewal::Command::Pause(pause))
             }
             Order::Resume(target) => (target, renewal::Command::Resume { reach: reach(target)? }),

@@ -28,7 +28,7 @@ impl Core {
         }
         self.known(&pause.reach)?;
         let reach = pause.reach.clone();
-        self.pauses.insert(reach.clone(), pause);
+        self.pauses.insert(reach.clone(), Pause { since: Some(now), ..pause });
         self.dirty_pauses = true;
         let concerned = self.all_within(&reach);
         concerned.iter().for_each(|id| self.settle(id, now));

@@ -210,6 +210,9 @@ impl Core {
         for endpoint in self.endpoints.values_mut() {
             endpoint.clock_went_back(&self.limits, now);
         }
+        for pause in self.pauses.values_mut() {
+            self.dirty_pauses |= pause.not_ahead(now);
+        }
         for slot in self.slots.values_mut() {
             slot.asked = slot.asked.map(|t| t.min(now));
             slot.cut_waits(&self.limits, now);

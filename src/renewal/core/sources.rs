@@ -83,7 +83,8 @@ impl Core {
     pub(super) fn restore(&mut self, record: Record, now: Timestamp) -> Result<usize, Ignored> {
         match record {
             Record::Pauses(pauses) => {
-                for pause in pauses {
+                for mut pause in pauses {
+                    self.dirty_pauses |= pause.not_ahead(now);
                     self.pauses.insert(pause.reach.clone(), pause);
                 }
                 self.settle_all(now);

@@ -8,7 +8,13 @@ use crate::time::Timestamp;
 
 fn pause(reach: Reach, until: i64) -> Command {
     let until = Timestamp::from_unix(until);
-    Command::Pause(Pause { reach, until, reason: "the HSM is serviced".to_owned(), who: "alice".to_owned() })
+    Command::Pause(Pause {
+        reach,
+        until,
+        reason: "the HSM is serviced".to_owned(),
+        who: "alice".to_owned(),
+        since: None,
+    })
 }
 
 #[test]
@@ -137,6 +143,66 @@ fn a_clock_that_went_back_a_year_does_not_stop_renewal_for_a_year() {
     s.run(DAY);
     assert_eq!(s.log.len(), 3);
     assert!(s.notices.iter().any(|n| n.alarm && n.text.contains("went back")));
+}
+
+#[test]
+fn a_pause_given_while_the_clock_was_ahead_lasts_as_long_as_it_was_meant_to() {
+    for restarted in [false, true] {
+        let mut s = Service::new(2, 30);
+        s.now = Timestamp::from_unix(START + 365 * DAY);
+        for n in 0..2 {
+            s.life(&signer(n), -30 * DAY, 40 * DAY);
+        }
+        s.ledger.clear();
+        s.kill();
+        s.command(pause(Reach::All, START + 365 * DAY + 3_600)).unwrap();
+        s.run(600);
+        s.now = Timestamp::from_unix(START);
+        for n in 0..2 {
+            s.life(&signer(n), -30 * DAY, 40 * DAY);
+        }
+        match restarted {
+            true => s.kill(),
+            false => s.sync(),
+        }
+        s.run(3_590);
+        assert_eq!(s.log.len(), 0, "an hour from now is what is left of it");
+        s.kill();
+        s.run(600);
+        assert_eq!(s.log.len(), 2, "restarted: {restarted}");
+    }
+}
+
+#[test]
+fn a_pause_of_a_ledger_that_does_not_say_since_when_is_read_all_the_same() {
+    let old = r#"{"pauses":[{"reach":"all","until":"2027-01-16T08:00:00Z","reason":"the HSM","who":"alice"}]}"#;
+    let Record::Pauses(pauses) = serde_json::from_str(old).unwrap() else { panic!("{old}") };
+    assert_eq!((pauses[0].until, pauses[0].since), (Timestamp::from_unix(START + DAY), None));
+    let mut s = Service::new(1, 30);
+    s.ledger.insert("pauses".to_owned(), Record::Pauses(pauses));
+    s.kill();
+    s.run(DAY - 1);
+    assert_eq!(s.log.len(), 0);
+    s.run(60);
+    assert_eq!(s.log.len(), 1);
+}
+
+#[test]
+fn an_issuer_first_seen_by_a_clock_that_was_ahead_does_not_rank_behind_for_a_year() {
+    let mut s = Service::new(1, 0);
+    s.lives.clear();
+    s.ledger.clear();
+    s.now = Timestamp::from_unix(START + 365 * DAY);
+    s.says.insert(signer(0), fails(Scope::Item, Kind::Transient));
+    s.kill();
+    s.run(60);
+    let grace = |s: &Service| s.view(&signer(0)).deadline.seconds_since(s.now);
+    assert!(grace(&s) > 3 * 3_600);
+    s.now = Timestamp::from_unix(START);
+    s.sync();
+    assert_eq!(grace(&s), 4 * 3_600);
+    s.kill();
+    assert_eq!(grace(&s), 4 * 3_600);
 }
 
 #[test]

@@ -183,6 +183,7 @@ pub(in crate::cli) fn core() -> Core {
         until: at(NOW + 2 * HOUR),
         reason: "its HSM is serviced".into(),
         who: "alice (uid 1000, pid 4711)".into(),
+        since: None,
     };
     tell(&mut core, Event::Command(renewal::Command::Pause(pause)), start);
     let lives = [
