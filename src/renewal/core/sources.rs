@@ -234,16 +234,27 @@ impl Core {
             slot.mark = mark;
             self.dirty.insert(id.clone());
         }
+        let approval_is_new = spec.needs_approval && slot.terms.as_ref().is_some_and(|terms| !terms.needs_approval);
         slot.terms = Some(Terms {
             endpoint: spec.endpoint,
             profile: spec.profile,
             reserve: spec.validity.saturating_add(spec.margin),
             needs_approval: spec.needs_approval,
         });
-        if let (false, Phase::Staged { approved, .. }) = (spec.needs_approval, &mut slot.phase) {
-            *approved = true;
+        let mut waits = false;
+        if let Phase::Staged { approved, .. } = &mut slot.phase {
+            if !spec.needs_approval {
+                *approved = true;
+            } else if approval_is_new && std::mem::replace(approved, false) {
+                // Nobody has approved this one: it had come when nobody had to.
+                waits = true;
+                self.dirty.insert(id.clone());
+            }
         }
         let unsent = slot.phase.order().is_some_and(|order| order.attempts == 0);
+        if waits {
+            self.tell(Reach::Slot(id.clone()), false, "a new signer is in place and waits for approval".to_owned());
+        }
         if changed && unsent {
             // Its key and request were made for the former record.
             self.drop_order(id, "its registry record has changed before it was sent");

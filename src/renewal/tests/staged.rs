@@ -76,6 +76,28 @@ fn what_cannot_be_put_into_use_in_time_is_never_put_into_use() {
 }
 
 #[test]
+fn an_approval_that_is_required_from_now_on_holds_what_is_staged_already() {
+    let mut s = Service::new(1, 30);
+    // Valid in an hour: it is in place, and nobody had to approve it.
+    s.valid_from = 3_600;
+    s.run(60);
+    assert_eq!(s.view(&signer(0)).phase, "staged");
+    s.change(|issuers| issuers[0].needs_approval = true);
+    s.sync();
+    s.run(7_200);
+    s.kill();
+    s.run(DAY);
+    assert_eq!((s.view(&signer(0)).phase, s.activated.len()), ("staged", 0));
+    assert!(s.notices.iter().any(|n| n.text.contains("waits for approval")), "{:?}", s.notices);
+    s.command(Command::Approve { slot: signer(0) }).unwrap();
+    // What an operator has approved is not held again by a registry that says the same.
+    s.change(|issuers| issuers[0].margin += std::time::Duration::ZERO);
+    s.sync();
+    s.run(60);
+    assert_eq!((s.view(&signer(0)).phase, s.activated.len()), ("idle", 1));
+}
+
+#[test]
 fn renew_drops_what_waits_for_approval_and_says_so() {
     let mut s = waiting_for_approval(40 * DAY);
     let first = s.view(&signer(0)).order;
