@@ -114,6 +114,23 @@ fn ones_own_issuers_are_told_what_a_dead_ca_would_do() {
     assert_eq!(dead.status.code(), Some(1), "signers expire");
     let json: serde_json::Value = serde_json::from_slice(&dead.stdout).unwrap();
     assert!(json[0]["totals"]["expired"].as_u64().unwrap() > 0, "{json}");
+    let late = simulate(&[
+        "--config",
+        config,
+        "--nodes",
+        "10",
+        "--life",
+        "30d",
+        "--ca-down",
+        "16d",
+        "--start",
+        "1800000000",
+        "--json",
+    ]);
+    let json: serde_json::Value = serde_json::from_slice(&late.stdout).unwrap();
+    let totals = &json[0]["totals"];
+    assert!(totals["late"].as_u64().unwrap() > 0 && totals["expired"] == 0, "{totals}");
+    assert_eq!(late.status.code(), Some(1), "a signer whose responses outlive it");
 }
 
 /// The assumptions of a run of one's own issuers, and whether it says that all is well.
