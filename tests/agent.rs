@@ -462,6 +462,12 @@ fn the_keys_of_an_issuer_that_is_retired_are_destroyed_after_a_week_in_which_the
     std::thread::sleep(Duration::from_secs(AgentView::PASS_SECS + 1));
     assert_eq!(running.signer("one"), first, "only while the registry is fresh");
     bench.advance(HOUR, &running);
+    std::thread::sleep(Duration::from_secs(AgentView::PASS_SECS + 1));
+    assert_eq!(running.signer("one"), first, "the time of day alone is not believed");
+    running.stop();
+    *bench.gone_for.lock().unwrap() = Duration::ZERO;
+    let mut running = bench.start();
+    bench.advance(Duration::from_secs(60), &running);
     eventually("it is destroyed", || running.signer("one").is_none());
     let keys = || {
         let names = std::fs::read_dir(bench.path().join("signers/one")).unwrap();

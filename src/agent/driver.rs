@@ -110,6 +110,7 @@ pub(super) struct Driver {
     pub housekept: Option<Instant>,
     pub retired: Timestamp,
     pub retiring: super::retire::Retiring,
+    pub gone: super::retire::GoneHere,
 }
 
 impl Driver {
@@ -157,6 +158,7 @@ impl Driver {
             housekept: None,
             retired: now,
             retiring: BTreeMap::new(),
+            gone: BTreeMap::new(),
             parts,
         };
         (driver, inbox)

@@ -32,5 +32,6 @@ pub use evidence::Followed;
 pub use handle::{CommandError, Gone, Handle};
 pub use ledger::{Ledger, LedgerError, Restored};
 pub use parts::{Evidence, Look, Parts, Reading, Service, Settings, Trial};
+pub use retire::GONE_FOR;
 pub use thread::{Agent, AgentError};
 pub use view::{AgentView, Coverage, CredentialView, Tally, view_of};

@@ -55,6 +55,9 @@ pub struct Parts {
     pub witness: Arc<dyn Witness>,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
+    /// For so long by the monotonic clock this process must have seen that an issuer is gone before its keys are destroyed:
+    /// [`GONE_FOR`](super::GONE_FOR), but in tests.
+    pub gone_for: Duration,
 }
 
 /// Tries a signer out before it is staged.

@@ -8,16 +8,19 @@ use crate::audit::{AuditEvent, Outcome, What};
 use crate::registry::{IssuerId, Tombstone};
 use crate::renewal::SlotId;
 use crate::signer::slots::{Slot, SlotError};
-use crate::time::Timestamp;
+use crate::time::{Timestamp, monotonic};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Three files to be written over, and their directory.
 const DESTROY: Duration = Duration::from_secs(30);
 /// So long the signers of an issuer that the registry calls retired, or no longer names, are kept. Nothing is answered for it
 /// meanwhile; who made a mistake has a week to undo it, with nothing lost.
 pub(super) const KEPT: Duration = Duration::from_secs(7 * 86_400);
+/// And they are kept until this process has seen for so long, by the monotonic clock, that the issuer is gone; the whole time
+/// where it was this process that noted it. A time of day that leaps a week ahead makes the registry's last look fresh as well.
+pub const GONE_FOR: Duration = Duration::from_secs(3_600);
 
 /// What is to be done about a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +47,20 @@ impl Driver {
         let gone: BTreeMap<&str, &Tombstone> = gone.collect();
         let max_age = self.settings.limits.evidence_max_age;
         let is_fresh = reading.is_some_and(|r| r.synced_at <= now && now.since(r.synced_at) <= max_age);
+        let (since_now, gone_for) = (monotonic(), self.parts.gone_for);
+        self.gone.retain(|name, _| gone.contains_key(name.as_str()));
         let mut work = Vec::new();
         for name in self.parts.slots.names().into_iter().filter(|name| !self.retiring.contains_key(name)) {
             let slot = self.parts.slots.slot(&name);
             let tombstone = gone.get(name.as_str());
-            if let Some(deed) = deed(&slot, tombstone.is_some(), reading.is_some(), is_fresh, now) {
+            let is_sure = tombstone.is_some() && {
+                let from = self.gone.entry(name.clone()).or_insert_with(|| after(since_now, gone_for));
+                from.is_some_and(|from| from <= since_now)
+            };
+            if let Some(deed) = deed(&slot, tombstone.is_some(), reading.is_some(), is_fresh && is_sure, now) {
+                if matches!(deed, Deed::Gone(_)) {
+                    self.gone.insert(name, after(since_now, KEPT));
+                }
                 work.push((slot, deed, tombstone.map(|t| t.generation)));
             }
         }
@@ -108,13 +120,14 @@ impl Deed {
     }
 }
 
-/// `is_read`: the registry has been read, so that who is not gone is there. `is_fresh`: and recently enough to act upon.
-fn deed(slot: &Slot, is_gone: bool, is_read: bool, is_fresh: bool, now: Timestamp) -> Option<Deed> {
+/// `is_read`: the registry has been read, so that who is not gone is there. `is_sure`: and recently enough to act upon, by both
+/// clocks.
+fn deed(slot: &Slot, is_gone: bool, is_read: bool, is_sure: bool, now: Timestamp) -> Option<Deed> {
     match slot.gone_since() {
         Some(_) if is_read && !is_gone => return Some(Deed::Back),
         // Or the clock was ahead when that was noted.
         since if is_gone && since.is_none_or(|since| since > now) && slot.is_filled() => return Some(Deed::Gone(now)),
-        Some(since) if is_gone && is_fresh && now.since(since) >= KEPT && slot.is_filled() => {
+        Some(since) if is_gone && is_sure && now.since(since) >= KEPT && slot.is_filled() => {
             return Some(Deed::Everything);
         }
         _ => {}
@@ -153,5 +166,11 @@ fn destroyed(teller: &Teller, issuer: &str, (order, serial): &(String, Option<St
     teller.saw(&AuditEvent { order, serial, outcome: Some(Outcome::Done), ..event });
 }
 
+fn after(now: Instant, wait: Duration) -> Option<Instant> {
+    now.checked_add(wait)
+}
+
+/// Issuers that are gone, and from when on, by the monotonic clock, that may be acted upon.
+pub(super) type GoneHere = BTreeMap<String, Option<Instant>>;
 /// Slots on which a thread works.
 pub(super) type Retiring = BTreeMap<String, Weak<()>>;

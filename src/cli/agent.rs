@@ -1,7 +1,7 @@
 //! The renewal agent of a running service: started where the configuration names a CA service, told of the registry, stopped.
 
 use super::sync;
-use crate::agent::{Agent, Followed, Handle, Parts, Reading, Settings, Trial};
+use crate::agent::{Agent, Followed, GONE_FOR, Handle, Parts, Reading, Settings, Trial};
 use crate::audit::{AuditEvent, Trail, Witness};
 use crate::config::{Config, Enrolment, Renewal};
 use crate::registry::{self, Issuer, View};
@@ -193,6 +193,7 @@ impl RenewalAgent {
             evidence: Arc::new(Followed::new(self.registry.clone())),
             witness,
             clock: self.clock.clone(),
+            gone_for: GONE_FOR,
         };
         let node = parts.node.clone();
         let (agent, handle) = Agent::start(settings.clone(), parts).map_err(|error| error.to_string())?;

@@ -174,6 +174,8 @@ pub struct Bench {
     pub max_in_flight: u32,
     /// How long one may take.
     pub timeout: Duration,
+    /// How long the next process must have seen that an issuer is gone.
+    pub gone_for: Mutex<Duration>,
 }
 
 impl Bench {
@@ -214,6 +216,7 @@ impl Bench {
             limits,
             max_in_flight: 16,
             timeout: Duration::from_secs(2),
+            gone_for: Mutex::new(stillgood::agent::GONE_FOR),
         }
     }
 
@@ -247,6 +250,7 @@ impl Bench {
             evidence: self.current.clone(),
             witness: self.memory.clone(),
             clock: self.clock.clone(),
+            gone_for: *self.gone_for.lock().unwrap(),
         };
         let (agent, handle) = Agent::start(self.settings(), parts).unwrap();
         handle.registry(self.current.0.lock().unwrap().clone());
