@@ -353,6 +353,19 @@ fn a_registry_behind_a_url_is_checked_by_its_copy_and_nobody_is_contacted() {
     place.write("stillgood.toml", format!("{config}client_certificate = \"ocsp.pem\"\nclient_key = \"ca.pem\"\n"));
     let (code, _, err) = place.check(&[]);
     assert!(code == Some(1) && err.contains("registry.client_certificate: "), "{err}");
+    let (key, pkcs8) = SigningKey::generate(KeyKind::EcdsaP256).unwrap();
+    place.write("client.key", &*pkcs8);
+    fs::set_permissions(place.path().join("client.key"), Permissions::from_mode(0o600)).unwrap();
+    place
+        .write("stillgood.toml", format!("{config}client_certificate = \"client.pem\"\nclient_key = \"client.key\"\n"));
+    for (since, left, is_near) in [(1, 5, false), (30, 30, false), (57, 3, true)] {
+        let (from, to) = (days(place.now, -since), days(place.now, left));
+        let client = CertificateSpec::ca(name(&[]), key.spki_der(), serial(9), from, to).issue(&key).unwrap();
+        place.write("client.pem", pem::encode("CERTIFICATE", client.der()));
+        let (code, _, err) = place.check(&[]);
+        let told = err.contains("registry.client_certificate: ") && err.contains("nobody renews it");
+        assert!(code == Some(0) && told == is_near, "{since} {left}: {err}");
+    }
     place.write("state/registry/last-good.json", REGISTRY.replace("\"ca.pem\"", "\"../ca.pem\""));
     let (_, _, err) = place.check(&[]);
     assert!(err.contains("https://127.0.0.1:1/issuers.json:2:") && err.contains("leads out of"), "{err}");

@@ -1,6 +1,7 @@
 //! `[enrolment.*]`: whom to ask for signers.
 
 use super::document::{Collector, Entry, Node, Section};
+use super::fault::Position;
 use super::quantity::Rate;
 use super::response::duration;
 use super::sections::path;
@@ -117,6 +118,7 @@ pub(super) fn read_all(mut s: Section<'_>, base: &Path, out: &mut Collector) -> 
     if entries.len() > MAX_ENROLMENTS {
         out.add(s.at(), format!("enrolment: more than {MAX_ENROLMENTS} services"));
     }
+    let places: BTreeMap<&str, Position> = entries.iter().map(|entry| (entry.key.as_str(), entry.at)).collect();
     let read = entries.into_iter().take(MAX_ENROLMENTS).filter_map(|entry| read_one(entry, base, out));
     let read: BTreeMap<String, Enrolment> = read.collect();
     let in_flight: u32 = read.values().map(|enrolment| enrolment.max_in_flight).sum();
@@ -126,7 +128,25 @@ pub(super) fn read_all(mut s: Section<'_>, base: &Path, out: &mut Collector) -> 
         );
         out.add(s.at(), text);
     }
+    renewed_twice(&read, &places, out);
     read
+}
+
+/// Each would put its own certificate and key in place of the other's, and what one has just got is gone.
+fn renewed_twice(read: &BTreeMap<String, Enrolment>, places: &BTreeMap<&str, Position>, out: &mut Collector) {
+    let mut renewed: BTreeMap<&Path, &str> = BTreeMap::new();
+    for (name, enrolment) in read {
+        let Protocol::Est { client: Some(client), .. } = &enrolment.protocol else { continue };
+        if client.profile.is_none() {
+            continue;
+        }
+        if let Some(other) = renewed.insert(&client.certificate, name) {
+            let text = format!(
+                "enrolment.{name}.client_profile: enrolment.{other} renews the same client_certificate; leave client_profile to one of them, and the other uses what that gets"
+            );
+            out.add(places.get(name.as_str()).copied().unwrap_or(Position::START), text);
+        }
+    }
 }
 
 fn read_one(entry: &Entry, base: &Path, out: &mut Collector) -> Option<(String, Enrolment)> {

@@ -260,6 +260,16 @@ fn faults_name_place_key_and_remedy() {
             ],
         ),
         (
+            concat!(
+                "[enrolment.a]\nprotocol = \"est\"\nurl = \"https://h\"\ntrust = \"t\"\nclient_certificate = \"c\"\nclient_key = \"k\"\nclient_profile = \"p\"\n",
+                "[enrolment.b]\nprotocol = \"est\"\nurl = \"https://h\"\ntrust = \"t\"\nclient_certificate = \"c\"\nclient_key = \"k\"\nclient_profile = \"p\"\n",
+                "[enrolment.c]\nprotocol = \"est\"\nurl = \"https://h\"\ntrust = \"t\"\nclient_certificate = \"c\"\nclient_key = \"k\"",
+            ),
+            &[
+                "8:12: enrolment.b.client_profile: enrolment.a renews the same client_certificate; leave client_profile to one of them, and the other uses what that gets",
+            ],
+        ),
+        (
             "[enrolment.x]\nprotocol = \"est\"\nurl = \"http://ca\"",
             &[
                 "1:1: enrolment.x.trust is missing; write trust = \"ca-roots.pem\"",

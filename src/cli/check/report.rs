@@ -18,6 +18,9 @@ use std::fmt::Write;
 use std::fs::{self, File};
 use std::io;
 use std::path::Path;
+use std::time::Duration;
+
+const WEEK: Duration = Duration::from_secs(7 * 86_400);
 
 /// Everything that was found; the form of `--json`.
 #[derive(Debug, Default, serde::Serialize)]
@@ -141,7 +144,18 @@ fn server(config: &Config, url: &str, now: Timestamp, report: &mut Report) {
                 let text = format!("{}: it ended {}", certificate.display(), relative(c.not_after(), now));
                 fault("client_certificate", text);
             }
-            Ok(_) => {}
+            Ok((c, _)) => {
+                // As the alert for our own certificates at a CA service has it.
+                let last = (c.not_after().since(c.not_before()) / 10).min(WEEK);
+                if now.plus(last) > c.not_after() {
+                    let ends = relative(c.not_after(), now);
+                    let text = format!(
+                        "registry.client_certificate: {}: it ends {ends}, and nobody renews it; without it the registry cannot be read",
+                        certificate.display()
+                    );
+                    report.warnings.push(Fault::of_file(&config.file, text));
+                }
+            }
             Err(e) => fault("client_certificate", e.to_string()),
         }
     }
