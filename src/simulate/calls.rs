@@ -2,13 +2,14 @@
 
 use super::agenda::{Ms, SECOND};
 use super::ca::{Answer, Effect, Incoming};
-use super::check::Leaving;
+use super::check::{Asked, Leaving};
 use super::measure::Sent;
 use super::node::News;
 use super::setup::{CREDENTIAL, Slot};
 use super::world::{Call, Event, Party, Place, Policy, World};
 use crate::enrolment::{Kind, Scope, met};
 use crate::renewal::{Cause, IssuerSpec, OrderId, Phase};
+use std::time::Duration;
 
 /// How long an answer is on its way.
 const NETWORK: Ms = 10;
@@ -111,9 +112,11 @@ impl World {
                 }
                 let unusable = self.policy == Policy::Ours && self.ill_formed.get(slot).copied().unwrap_or(false);
                 if unusable {
-                    self.check.note(self.now, node, slot, "what comes cannot be read", Some(order));
+                    self.check.unreadable(self.now, node, slot, order);
                 } else {
-                    self.check.answered(self.now, node, slot, order, &answer);
+                    let is_noted = was_open && self.awaits(node, slot, order, attempt);
+                    let asked = self.asked(node, slot, &answer, is_noted);
+                    self.check.answered(self.now, node, slot, order, (&answer, asked));
                 }
                 if unusable || !matches!(answer, Answer::Issued(_) | Answer::Later(_)) {
                     self.measure.failed.push((self.now, node, slot));
@@ -138,12 +141,58 @@ impl World {
             None => true,
             Some(failure) => matches!(failure.scope, Scope::Item | Scope::Issuer) && failure.kind != Kind::Unknown,
         };
+        let is_open = |place: &Place| place.process.breaker_is_open();
+        answered && self.awaits(node, slot, order, attempt) && self.nodes.get(node).is_some_and(is_open)
+    }
+
+    /// Whether the node is sure to take note of an answer to this request.
+    fn awaits(&self, node: usize, slot: Slot, order: OrderId, attempt: u32) -> bool {
         let awaited = |place: &Place| match place.process.record(slot).map(|r| &r.phase) {
             Some(Phase::InFlight(o)) => o.id == order && o.attempts == attempt,
             _ => false,
         };
-        let is_sure = |place: &&Place| !place.disk_is_full && place.process.has_all_on_disk() && awaited(place);
-        answered && self.nodes.get(node).filter(is_sure).is_some_and(|place| place.process.breaker_is_open())
+        let is_sure = |place: &Place| !place.disk_is_full && place.process.has_all_on_disk() && awaited(place);
+        self.nodes.get(node).is_some_and(is_sure)
+    }
+
+    /// For how long a node must leave the CA alone by this answer. It may ask again after a quarter of the time that it has, or of
+    /// the slot that has the least; who is late already has nothing to lose, and waits for up to as long as polls are apart.
+    fn asked(&self, node: usize, slot: Slot, answer: &Answer, is_noted: bool) -> Asked {
+        let seconds = match answer {
+            Answer::Busy(seconds) | Answer::Later(Some(seconds)) => *seconds,
+            _ => 0,
+        };
+        let nothing = Asked { is_noted, ..Asked::default() };
+        let Some(place) = self.nodes.get(node) else { return nothing };
+        let (Some(heard), limits) = (place.process.heard(), &self.setup.agent.limits) else { return nothing };
+        let now = place.clock.at(self.now);
+        let issuer = |slot: Slot| self.authority.issuers().get(slot.wrapping_sub(1));
+        let wait = |slot: Slot| {
+            let reserve = match (issuer(slot), self.setup.credential) {
+                (Some(issuer), _) => issuer.validity.saturating_add(issuer.margin),
+                (None, Some((life, _))) => self.setup.credential_margin(life),
+                (None, None) => Duration::ZERO,
+            };
+            let deadline = match place.lives.get(slot).copied().flatten() {
+                Some(life) => Some(life.not_after.minus(reserve)),
+                None => self.check.first_asked(node, slot).map(|first| first.plus(limits.new_issuer_grace)),
+            };
+            let has_signer = place.lives.get(slot).is_some_and(Option::is_some);
+            let most = match deadline.map(|deadline| deadline.since(now)) {
+                Some(left) if left.is_zero() => limits.poll_cap,
+                // Of an issuer without a signer it is not known when it was seen first.
+                Some(left) if has_signer => (left / 4).max(limits.backoff_base),
+                _ => limits.backoff_base,
+            };
+            Duration::from_secs(seconds).min(most)
+        };
+        let may_be_asked = |slot: &Slot| match *slot {
+            CREDENTIAL => self.setup.credential.is_some(),
+            slot => heard.says_active(issuer(slot).map(|issuer| &issuer.id)),
+        };
+        let own = wait(slot);
+        let all = (0..place.lives.len()).filter(may_be_asked).map(wait).min().map_or(own, |all| all.min(own));
+        Asked { is_noted, own, all }
     }
 
     fn credential_is_valid(&self, node: usize) -> bool {

@@ -3,9 +3,15 @@
 
 mod accept;
 mod parks;
+mod pauses;
+mod told;
+mod waits;
 
 use self::accept::Acceptance;
 use self::parks::Parks;
+use self::pauses::Paused;
+pub(super) use self::waits::Asked;
+use self::waits::Waits;
 use super::agenda::{DAY, Ms};
 use super::ca::Answer;
 use super::setup::{CREDENTIAL, Setup, Slot};
@@ -88,15 +94,18 @@ struct PerNode {
     slots: Vec<PerSlot>,
     orders: HashSet<OrderId>,
     recent: VecDeque<(Ms, Slot, &'static str, Option<OrderId>)>,
-    paused_until: Ms,
+    pause: Paused,
     acceptance: Acceptance,
     parks: Parks,
+    waits: Waits,
 }
 
 #[derive(Clone, Debug, Default)]
 struct PerSlot {
     open: Option<OrderId>,
     prepared: bool,
+    /// An operator has approved what came of it.
+    approved: Option<OrderId>,
     sent: VecDeque<Ms>,
     issued: VecDeque<Ms>,
 }
@@ -105,6 +114,8 @@ struct PerSlot {
 pub(super) struct New<'a> {
     pub life: &'a SignerLife,
     pub present: Option<SignerLife>,
+    /// Its issuer wants an operator to approve it.
+    pub needs_approval: bool,
 }
 
 /// One request about to leave, as the world sees it.
@@ -135,9 +146,10 @@ impl Check {
             slots: vec![PerSlot::default(); setup.issuers + 1],
             orders: HashSet::new(),
             recent: VecDeque::with_capacity(REMEMBERED),
-            paused_until: 0,
+            pause: Paused::default(),
             acceptance: Acceptance::default(),
             parks: Parks::new(setup.issuers + 1),
+            waits: Waits::new(setup.issuers + 1),
         };
         Check {
             seed,
@@ -181,6 +193,9 @@ impl Check {
     /// The process of a node begins: its rate is a ramp from here.
     pub(super) fn begins(&mut self, ms: Ms, node: usize) {
         self.note(ms, node, CREDENTIAL, "the process begins", None);
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.pause.seen(ms);
+        }
         self.ramp(ms, node);
     }
 
@@ -195,11 +210,19 @@ impl Check {
     pub(super) fn forgets(&mut self, node: usize) {
         let Some(node) = self.nodes.get_mut(node) else { return };
         node.parks.lift_all();
+        node.waits.begins_anew();
         node.acceptance.forgets(node.slots.len());
     }
 
-    /// What the CA has said to the request of a slot.
-    pub(super) fn answered(&mut self, ms: Ms, node: usize, slot: Slot, order: OrderId, answer: &Answer) {
+    /// What the CA has said to the request of a slot, and how long it wants to be left alone.
+    pub(super) fn answered(
+        &mut self,
+        ms: Ms,
+        node: usize,
+        slot: Slot,
+        order: OrderId,
+        (answer, asked): (&Answer, Asked),
+    ) {
         match answer {
             Answer::Issued(_) => self.issued(ms, node, slot, order),
             Answer::Later(_) => self.note(ms, node, slot, "the CA decides later", Some(order)),
@@ -209,6 +232,7 @@ impl Check {
         if let Some(node) = self.nodes.get_mut(node) {
             node.acceptance.answered(ms, slot, node.parks.is_parked(slot), answer);
             node.parks.answered(slot, answer);
+            node.waits.answered(ms, slot, answer, asked);
         }
     }
 
@@ -216,78 +240,6 @@ impl Check {
     pub(super) fn written(&mut self, node: usize, slot: Slot, record: Option<&SlotRecord>) {
         if let Some(node) = self.nodes.get_mut(node) {
             node.parks.written(slot, record);
-        }
-    }
-
-    /// What was counted by the former time says nothing any more.
-    pub(super) fn clock_set(&mut self, ms: Ms, node: usize) {
-        self.note(ms, node, CREDENTIAL, "the clock jumps", None);
-        self.grant_anew(node);
-        if let Some(node) = self.nodes.get_mut(node) {
-            node.acceptance.begins_anew();
-            node.parks.begins_anew();
-            node.seconds.clear();
-            node.paused_until = 0; // the end of a pause is a time of the node's clock
-            node.begun = None;
-        }
-    }
-
-    /// An operator grants the budgets anew.
-    pub(super) fn pardon(&mut self, node: usize) {
-        self.proves_itself_anew(node);
-        self.grant_anew(node);
-        if let Some(node) = self.nodes.get_mut(node) {
-            node.parks.lift_all();
-        }
-    }
-
-    fn grant_anew(&mut self, node: usize) {
-        let Some(node) = self.nodes.get_mut(node) else { return };
-        node.departures.clear();
-        for slot in &mut node.slots {
-            slot.sent.clear();
-            slot.issued.clear();
-        }
-    }
-
-    /// A change of its registry record lifts a park. It grants no budget anew: a registry that changes to and fro would do so
-    /// time and again.
-    pub(super) fn freed(&mut self, node: usize, slot: Slot) {
-        if let Some(node) = self.nodes.get_mut(node) {
-            node.parks.freed(slot);
-        }
-    }
-
-    /// An operator wants everything renewed, what was refused included.
-    pub(super) fn ordered(&mut self, node: usize) {
-        if let Some(node) = self.nodes.get_mut(node) {
-            node.parks.ordered();
-        }
-    }
-
-    /// By another certificate of its own than before.
-    pub(super) fn proves_itself_anew(&mut self, node: usize) {
-        if let Some(node) = self.nodes.get_mut(node) {
-            node.acceptance.begins_anew();
-            node.parks.proves_itself_anew();
-        }
-    }
-
-    pub(super) fn paused(&mut self, node: usize, until: Ms) {
-        if let Some(node) = self.nodes.get_mut(node) {
-            node.paused_until = until;
-        }
-    }
-
-    pub(super) fn is_paused(&self, node: usize, ms: Ms) -> bool {
-        self.nodes.get(node).is_some_and(|n| n.paused_until > ms)
-    }
-
-    /// A pause ends before its time.
-    pub(super) fn resumed(&mut self, ms: Ms, node: usize) {
-        if self.nodes.get(node).is_some_and(|n| n.paused_until > ms) {
-            self.paused(node, 0);
-            self.ramp(ms, node);
         }
     }
 
@@ -336,15 +288,27 @@ impl Check {
         if let Some(of) = self.slot(node, slot) {
             of.open = of.open.filter(|open| *open != order);
         }
+        if let Some(node) = self.nodes.get_mut(node) {
+            node.waits.freed(slot);
+        }
     }
 
     /// `shown` is the time by the node's clock.
     pub(super) fn installs(&mut self, ms: Ms, shown: Timestamp, node: usize, slot: Slot, order: OrderId, new: New<'_>) {
-        let New { life, present } = new;
+        let New { life, present, needs_approval } = new;
         let same = present == Some(*life);
         let open = self.slot(node, slot).is_some_and(|of| of.open == Some(order));
         if !open && !same {
             self.violated(ms, node, slot, format!("the certificate of order {order}, which is not open, is used"));
+        }
+        let approved = self.slot(node, slot).is_some_and(|of| of.approved == Some(order));
+        if needs_approval && !approved && !same {
+            self.violated(
+                ms,
+                node,
+                slot,
+                format!("the certificate of order {order} is used, and nobody has approved it"),
+            );
         }
         let now = self.start.plus(std::time::Duration::from_millis(ms));
         if life.not_before > now {
@@ -372,6 +336,7 @@ impl Check {
         if let Some(node) = self.nodes.get_mut(l.node) {
             faults.extend(node.acceptance.leaves(l.ms, l.slot));
             faults.extend(node.parks.leaves(l.ms, l.slot, l.record));
+            faults.extend(node.waits.leaves(l.ms, l.now, l.slot));
         }
         for fault in faults {
             self.violated(l.ms, l.node, l.slot, fault);
@@ -380,7 +345,7 @@ impl Check {
 
     /// Only on fresh evidence that the issuer is active.
     fn evidence(&self, l: &Leaving<'_>, faults: &mut Vec<String>) {
-        if self.nodes.get(l.node).is_some_and(|n| n.paused_until > l.ms) {
+        if self.nodes.get(l.node).is_some_and(|n| n.pause.is_on(l.ms)) {
             faults.push("asked for in a pause".to_owned());
         }
         if l.credential.is_some_and(|own| own.not_after < l.now) {
@@ -428,12 +393,10 @@ impl Check {
         }
         let (rate, ramp, attempts) = (self.rate, self.ramp, self.attempts_per_day);
         let Some(node) = self.nodes.get_mut(l.node) else { return };
-        if (1..=l.ms).contains(&node.paused_until) {
-            // It has ended by itself.
-            if node.begun.is_none_or(|(begun, _)| begun < node.paused_until) {
-                node.begun = Some((node.paused_until, 0));
-            }
-            node.paused_until = 0;
+        if let Some(ended) = node.pause.ended(l.ms)
+            && node.begun.is_none_or(|(begun, _)| begun < ended)
+        {
+            node.begun = Some((ended, 0));
         }
         node.departures.push_back(l.ms);
         let day = within_a_day(&mut node.departures, l.ms);

@@ -159,7 +159,7 @@ impl World {
                 for node in nodes {
                     let Some(place) = self.nodes.get(node).filter(|n| n.up && !n.disk_is_full) else { continue };
                     let until = place.clock.at(self.now).plus(length);
-                    self.check.paused(node, place.clock.when(until));
+                    self.check.paused(self.now, node, place.clock.when(until));
                     let (reason, who) = ("maintenance".to_owned(), "operator".to_owned());
                     self.command(node, Command::Pause(Pause { reach: Reach::All, until, reason, who, since: None }));
                 }
@@ -208,6 +208,9 @@ impl World {
             let waits = |r: &SlotRecord| matches!(r.phase, Phase::Staged { approved: false, .. });
             let waiting = self.nodes.get(node).and_then(|n| n.process.record(slot)).is_some_and(waits);
             if let Some(id) = self.names.id(slot).filter(|_| waiting).cloned() {
+                let order = self.nodes.get(node).filter(|n| n.up).and_then(|n| n.process.record(slot)?.phase.order());
+                let order = order.map(|order| order.id);
+                self.check.approved(node, slot, order);
                 self.command(node, Command::Approve { slot: id });
             }
         }
@@ -243,7 +246,7 @@ impl World {
             self.check.forgets(node);
         }
         place.process.end();
-        self.check.note(self.now, node, CREDENTIAL, "the process ends", None);
+        self.check.ends(self.now, node);
         let open: Vec<Slot> = self.nodes.get(node).map(|n| n.calls.keys().copied().collect()).unwrap_or_default();
         open.into_iter().for_each(|slot| self.hang_up(node, slot));
         // With the process end the connections that it had lost sight of.
@@ -260,8 +263,9 @@ impl World {
 
     fn set_clock(&mut self, node: usize, by: i64) {
         let Some(place) = self.nodes.get_mut(node) else { return };
+        let is_running = place.up;
         place.clock = NodeClock { offset: place.clock.offset.saturating_add(by), ..place.clock };
-        self.check.clock_set(self.now, node);
+        self.check.clock_set(self.now, node, by, is_running);
         self.with(node, |process, here| process.hear(News::ClockSet, here));
         self.look_from(self.now);
     }

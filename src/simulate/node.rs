@@ -128,6 +128,10 @@ pub(super) enum Wish {
         order: OrderId,
         life: SignerLife,
     },
+    /// What came did not pass, and the core has taken note.
+    Rejected {
+        slot: Slot,
+    },
     /// Somebody should act.
     Alarm {
         slot: Option<Slot>,

@@ -325,7 +325,15 @@ impl Ours {
                 Event::Activated { slot: id, order }
             }
         };
-        self.tell(event, here);
+        self.report(slot, event, here);
+    }
+
+    /// A rejection is what the core must act upon, where it is about what it still has.
+    fn report(&mut self, slot: Slot, event: Event, here: &Here<'_>) {
+        let is_rejection = matches!(event, Event::Rejected { .. });
+        if self.core.handle(event, here.now).is_ok() && is_rejection {
+            self.wishes.push(Wish::Rejected { slot });
+        }
     }
 
     /// The dates of a certificate that has come, by the node's clock and as the real driver judges them.
@@ -440,7 +448,7 @@ impl Node for Ours {
             News::Hung { slot, order } => {
                 let Some(id) = self.names.id(slot).cloned() else { return };
                 let text = "what checks it did not return".to_owned();
-                self.tell(Event::Rejected { slot: id, order, text }, here);
+                self.report(slot, Event::Rejected { slot: id, order, text }, here);
             }
             News::Reload => self.tell(Event::Endpoints(vec![self.endpoint.clone()]), here),
             News::Command(command) => self.tell(Event::Command(command), here),

@@ -283,7 +283,7 @@ pub(super) enum Deed {
     /// An operator lifts all parks.
     Unpark(Range<usize>),
     Pause(Range<usize>, Duration),
-    /// He ends the pause: one that began while a clock was ahead lasts as long as it was.
+    /// He ends the pause.
     Resume(Range<usize>),
     /// An operator approves every new signer that is in place.
     Approve(Range<usize>),

@@ -403,12 +403,15 @@ impl World {
             }
             Wish::Ramp { from } => self.check.ramp(from, node),
             Wish::Freed { slot } => self.check.freed(node, slot),
+            Wish::Rejected { slot } => self.check.rejected(ms, node, slot),
             Wish::Install { slot, order, life } => {
                 let present = self.nodes.get(node).and_then(|n| n.lives.get(slot).copied().flatten());
                 let same = present == Some(life);
+                let issuer = self.authority.issuers().get(slot.wrapping_sub(1));
+                let needs_approval = issuer.is_some_and(|issuer| issuer.needs_approval);
                 if let (true, Some(place)) = (ours, self.nodes.get_mut(node)) {
                     let shown = place.clock.at(ms);
-                    self.check.installs(ms, shown, node, slot, order, New { life: &life, present });
+                    self.check.installs(ms, shown, node, slot, order, New { life: &life, present, needs_approval });
                 }
                 if !same {
                     self.measure.totals.renewed += 1;

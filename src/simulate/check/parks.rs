@@ -13,7 +13,7 @@ pub(super) struct Parks {
 
 #[derive(Clone, Debug, Default)]
 struct Parked {
-    /// The CA has said no, and no certificate has come since.
+    /// The CA has said no, or what came did not pass, and no certificate has come since.
     refused: bool,
     /// Its ledger has said so, and nothing has lifted it since.
     why: Option<Park>,
@@ -69,6 +69,13 @@ impl Parks {
         of.denied = matches!(answer, Answer::NotAccepted | Answer::Unauthorized);
     }
 
+    /// What came did not pass.
+    pub(super) fn rejected(&mut self, slot: Slot) {
+        if let Some(of) = self.slots.get_mut(slot) {
+            of.refused = true;
+        }
+    }
+
     /// What is wrong with a request that leaves now.
     pub(super) fn leaves(&mut self, ms: Ms, slot: Slot, record: Option<&SlotRecord>) -> Option<String> {
         self.written(slot, record);
@@ -78,7 +85,7 @@ impl Parks {
         match of.why {
             _ if !again => None,
             Some(why) => Some(format!("parked ({why:?}), and asked twice within a day")),
-            None => of.refused.then(|| "refused, and asked twice within a day".to_owned()),
+            None => of.refused.then(|| "refused or rejected, and asked twice within a day".to_owned()),
         }
     }
 

@@ -62,13 +62,13 @@ fn what_the_ca_has_refused_may_be_asked_once_a_day_whatever_the_ledger_says() {
     let (mut check, heard) = (Check::new(&Setup::default(), 7), Heard::default());
     let order = OrderId::from_number(1);
     assert!(!too_soon(&mut check, &leaving(1_000, 1, &heard)));
-    check.answered(2_000, 0, 1, order, &Answer::Refused);
+    check.answered(2_000, 0, 1, order, (&Answer::Refused, Asked::default()));
     assert!(!too_soon(&mut check, &leaving(1_000 + DAY, 1, &heard)));
     assert!(too_soon(&mut check, &leaving(DAY + DAY / 2, 1, &heard)));
     // An order that is taken may be refused in the end.
-    check.answered(2 * DAY, 0, 1, order, &Answer::Later(None));
+    check.answered(2 * DAY, 0, 1, order, (&Answer::Later(None), Asked::default()));
     assert!(too_soon(&mut check, &leaving(2 * DAY + 1, 1, &heard)));
-    check.answered(2 * DAY + 2, 0, 1, order, &issued());
+    check.answered(2 * DAY + 2, 0, 1, order, (&issued(), Asked::default()));
     assert!(!too_soon(&mut check, &leaving(2 * DAY + 3, 1, &heard)));
 }
 
@@ -77,7 +77,11 @@ fn what_the_ledger_calls_parked_is_asked_once_a_day_until_what_may_lifts_it() {
     type Lifts = fn(&mut Check);
     let lifts: [(&str, Lifts, [bool; 3]); 5] = [
         ("nothing", |_| (), [false; 3]),
-        ("a certificate", |c| c.answered(5_000, 0, 1, OrderId::from_number(1), &issued()), [true, true, false]),
+        (
+            "a certificate",
+            |c| c.answered(5_000, 0, 1, OrderId::from_number(1), (&issued(), Asked::default())),
+            [true, true, false],
+        ),
         ("renew", |c| c.ordered(0), [true, true, false]),
         ("unpark", |c| c.pardon(0), [true; 3]),
         ("the registry", |c| c.freed(0, 1), [true; 3]),
@@ -117,7 +121,7 @@ fn the_rate_begins_anew_when_a_pause_has_ended_by_itself() {
     (0..2).for_each(|n| check.leaves(&leaving(n * 2_000, 1, &heard)));
     assert_eq!(ramps(&check), 0);
     check.violations.clear();
-    check.paused(0, DAY);
+    check.paused(0, 0, DAY);
     (0..4).for_each(|n| check.leaves(&leaving(DAY + n * 2_000, 1, &heard)));
     assert!(ramps(&check) > 0);
 }
@@ -153,4 +157,55 @@ fn a_second_order_and_a_request_without_evidence_are_told_with_what_came_before(
         assert!(text.contains(what), "{what}: {text}");
     }
     assert!(text.contains("seed 7") && text.contains("prepare, order 0000000000000001"), "{text}");
+}
+
+#[test]
+fn who_is_asked_to_wait_waits() {
+    let (mut check, heard) = (Check::new(&Setup::default(), 7), Heard::default());
+    let early = |check: &mut Check, ms, slot| {
+        check.violations.clear();
+        check.leaves(&leaving(ms, slot, &heard));
+        check.violations.iter().any(|v| v.what.contains("before the CA wants"))
+    };
+    let order = OrderId::from_number(1);
+    let (minute, hour) = (std::time::Duration::from_secs(60), std::time::Duration::from_secs(3_600));
+    let asked = Asked { is_noted: true, own: hour, all: minute };
+    check.answered(0, 0, 1, order, (&Answer::Later(Some(3_600)), asked));
+    assert!(early(&mut check, 3_000_000, 1) && !early(&mut check, 3_000_000, 2) && !early(&mut check, 3_600_000, 1));
+    // The service as a whole, for as long as nobody is answered.
+    check.answered(4_000_000, 0, 2, order, (&Answer::Busy(3_600), asked));
+    assert!(early(&mut check, 4_050_000, 3) && !early(&mut check, 4_060_000, 3));
+    check.answered(5_000_000, 0, 3, order, (&Answer::Busy(3_600), asked));
+    check.answered(5_001_000, 0, 2, order, (&issued(), asked));
+    assert!(!early(&mut check, 5_002_000, 3));
+    // What the core has not taken note of asks for nothing.
+    check.answered(6_000_000, 0, 2, order, (&Answer::Busy(3_600), Asked { is_noted: false, ..asked }));
+    assert!(!early(&mut check, 6_001_000, 2));
+}
+
+#[test]
+fn what_came_and_did_not_pass_is_asked_for_once_a_day_whatever_the_ledger_says() {
+    let (mut check, heard) = (Check::new(&Setup::default(), 7), Heard::default());
+    assert!(!too_soon(&mut check, &leaving(1_000, 1, &heard)));
+    check.answered(2_000, 0, 1, OrderId::from_number(1), (&issued(), Asked::default()));
+    check.rejected(3_000, 0, 1);
+    assert!(too_soon(&mut check, &leaving(DAY / 2, 1, &heard)));
+    check.freed(0, 1);
+    assert!(!too_soon(&mut check, &leaving(DAY / 2 + 1, 1, &heard)));
+}
+
+#[test]
+fn what_nobody_has_approved_is_not_used_where_somebody_is_to() {
+    let mut check = Check::new(&Setup::default(), 7);
+    let life = SignerLife { serial: serial(1), not_before: Timestamp::EPOCH, not_after: Timestamp::from_unix(4 << 30) };
+    let mut used = |order: u64, approved: Option<u64>, needs_approval| {
+        let order = OrderId::from_number(order);
+        check.violations.clear();
+        check.prepares(1_000, 0, 1, order);
+        check.approved(0, 1, approved.map(OrderId::from_number));
+        check.installs(2_000, Timestamp::EPOCH, 0, 1, order, New { life: &life, present: None, needs_approval });
+        check.violations.is_empty()
+    };
+    assert!(used(1, None, false) && used(2, Some(2), true));
+    assert!(!used(3, None, true) && !used(4, Some(3), true));
 }

@@ -27,10 +27,12 @@ are the behaviours that the incidents ask for; `outage` is what the field must s
 * the rate, the requests at a time and per day are kept, and the ramp after a start, a reload, a pause, new issuers and a
   service that is back;
 * one open order for a signer, one key for an order, both on disk before anything is sent;
-* what the CA has refused, and what the ledger calls parked for any reason, is asked at most once a day until a certificate, the
-  registry or an operator lifts that; no signer gets more certificates or requests a day than it may, whatever the registry does;
+* what the CA has refused, what came and did not pass, and what the ledger calls parked for any reason, is asked at most once a day
+  until a certificate, the registry or an operator lifts that; no signer gets more certificates or requests a day than it may, whatever the registry does;
+* where the CA asks for time (Retry-After), nothing is sent before, as far as that outlives no signer;
 * nothing is sent by a client certificate that has expired by the node's own clock;
-* no certificate is used before it is valid, or of an order that was not open, or when its responses would outlive it.
+* no certificate is used before it is valid, or of an order that was not open, or when its responses would outlive it, or
+  unapproved where an operator is to approve it.
 
 `progress` is what is checked in the end: within a bound after the last fault, everything that was due or ordered is renewed.
 It is asked of every world drawn at random as well, also of those in which issuers are answered by silence and the CA's own
