@@ -96,8 +96,16 @@ impl Impact {
             };
             set.insert((*id).clone());
         }
-        // Records that could not be used and are not served: known all the same.
-        impact.known += unusable_now.iter().filter(|id| !now.contains_key(*id)).count();
+        // Records that could not be used and are not served, since a restart perhaps: known all the same.
+        for id in unusable_now.iter().filter(|id| !now.contains_key(*id)) {
+            impact.known += 1;
+            let set = match said.get(id) {
+                Some(then) if then.state == State::Retired => &mut impact.retired,
+                None if !unusable_there.contains(id) => &mut impact.removed,
+                _ => continue,
+            };
+            set.insert((*id).clone());
+        }
         let buried: BTreeSet<&IssuerId> = current.tombstones.iter().map(|t| &t.id).collect();
         for (id, then) in said.iter().filter(|(_, then)| then.state != State::Retired) {
             if !now.get(id).is_some_and(|before| before.state != State::Retired) {
