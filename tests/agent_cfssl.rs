@@ -106,6 +106,15 @@ struct Case {
     words: &'static str,
 }
 
+/// Whether a connection to this port has octets that nobody has read.
+fn has_unread(port: u16) -> bool {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().map(|line| line.split_ascii_whitespace().collect::<Vec<_>>()).any(|fields| {
+        let [_, local, _, "01", queues, ..] = fields[..] else { return false };
+        local.ends_with(&format!(":{port:04X}")) && !queues.ends_with(":00000000")
+    })
+}
+
 #[test]
 fn whatever_a_real_ca_service_does_wrong_costs_one_attempt_is_named_and_leaves_the_signer_alone() {
     let directory = tempfile::tempdir().unwrap();
@@ -190,6 +199,7 @@ fn whatever_a_real_ca_service_does_wrong_costs_one_attempt_is_named_and_leaves_t
     eventually(LIMIT, "all have been asked", || {
         cases.iter().all(|case| events(case.id).iter().any(|event| event.what == What::Request))
     });
+    eventually(LIMIT, "the one that stands still has the request", || has_unread(killed.port));
     killed.signal("KILL");
     for case in &cases {
         eventually(LIMIT, case.words, || ended(case.id).is_some_and(|event| event.text.contains(case.words)));
