@@ -12,7 +12,7 @@ use self::parks::Parks;
 use self::pauses::Paused;
 pub(super) use self::waits::Asked;
 use self::waits::Waits;
-use super::agenda::{DAY, Ms};
+use super::agenda::{DAY, Ms, SECOND};
 use super::ca::Answer;
 use super::setup::{CREDENTIAL, Setup, Slot};
 use crate::registry::State;
@@ -146,7 +146,7 @@ impl Check {
             slots: vec![PerSlot::default(); setup.issuers + 1],
             orders: HashSet::new(),
             recent: VecDeque::with_capacity(REMEMBERED),
-            pause: Paused::default(),
+            pause: Paused::new(setup.agent.refresh.max(SECOND)),
             acceptance: Acceptance::default(),
             parks: Parks::new(setup.issuers + 1),
             waits: Waits::new(setup.issuers + 1),

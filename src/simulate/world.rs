@@ -367,8 +367,10 @@ impl World {
                 return;
             }
             for wish in wishes.drain(..) {
+                // What is only noted for the check is nothing that a process may die after.
+                let is_done = !matches!(wish, Wish::Rejected { .. });
                 self.grant(node, wish);
-                if self.crashes(node) {
+                if is_done && self.crashes(node) {
                     return;
                 }
             }

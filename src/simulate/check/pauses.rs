@@ -2,26 +2,34 @@
 
 use super::super::agenda::{Ms, SECOND};
 
-/// When it was given and when it ends, in milliseconds of the world by the node's present clock.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Paused(Option<(i64, i64)>);
+pub(super) struct Paused {
+    /// When it was given and when it ends, in milliseconds of the world by the node's present clock.
+    pause: Option<(i64, i64)>,
+    /// The node may see a clock that was set as of its last look at the registry, so long ago at the most.
+    refresh: i64,
+}
 
 impl Paused {
+    pub(super) fn new(refresh: Ms) -> Self {
+        Paused { pause: None, refresh: signed(refresh) }
+    }
+
     pub(super) fn begins(&mut self, now: Ms, until: Ms) {
-        self.0 = Some((signed(now), signed(until)));
+        self.pause = Some((signed(now), signed(until)));
     }
 
     pub(super) fn is_on(&self, now: Ms) -> bool {
-        self.0.is_some_and(|(_, until)| until > signed(now))
+        self.pause.is_some_and(|(_, until)| until > signed(now))
     }
 
     pub(super) fn ends(&mut self) {
-        self.0 = None;
+        self.pause = None;
     }
 
     /// When it ended, if it has ended by itself: it is none any more.
     pub(super) fn ended(&mut self, now: Ms) -> Option<Ms> {
-        let (_, until) = self.0.take_if(|(_, until)| *until <= signed(now))?;
+        let (_, until) = self.pause.take_if(|(_, until)| *until <= signed(now))?;
         u64::try_from(until).ok()
     }
 
@@ -30,7 +38,7 @@ impl Paused {
         if is_running {
             self.ended(now);
         }
-        self.0 = self.0.map(|(since, until)| (since.saturating_sub(by), until.saturating_sub(by)));
+        self.pause = self.pause.map(|(since, until)| (since.saturating_sub(by), until.saturating_sub(by)));
         if is_running {
             self.seen(now);
         }
@@ -39,11 +47,11 @@ impl Paused {
     /// A process that was not running at the time sees what became of the clock.
     pub(super) fn seen(&mut self, now: Ms) {
         let now = signed(now);
-        if let Some((since, until)) = &mut self.0
+        if let Some((since, until)) = &mut self.pause
             && *since > now
         {
             // The node counts in whole seconds.
-            *until = (now + (*until - *since)).saturating_sub(2 * signed(SECOND));
+            *until = (now + (*until - *since)).saturating_sub(self.refresh + 2 * signed(SECOND));
             *since = now;
         }
     }
