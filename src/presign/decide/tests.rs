@@ -118,7 +118,8 @@ fn a_record_that_lists_a_certificate_goes_before_one_whose_crl_does_not_wherever
     let ca = Ca::new();
     for (crl, index) in [(0, 1), (1, 0)] {
         let two = Two::new(&ca, [plain(), plain()]);
-        (two.sign(crl, true), two.sign(index, true));
+        two.sign(crl, true);
+        two.sign(index, true);
         two.set(crl, table(&[(3, REVOKED)], UNREVOKED));
         two.set(index, table(&[(1, GOOD), (2, REVOKED)], Unlisted::NotIssued));
         two.settle();
