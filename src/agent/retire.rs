@@ -47,19 +47,19 @@ impl Driver {
         let gone: BTreeMap<&str, &Tombstone> = gone.collect();
         let max_age = self.settings.limits.evidence_max_age;
         let is_fresh = reading.is_some_and(|r| r.synced_at <= now && now.since(r.synced_at) <= max_age);
-        let (since_now, gone_for) = (monotonic(), self.parts.gone_for);
+        let (monotonic_now, gone_for) = (monotonic(), self.parts.gone_for);
         self.gone.retain(|name, _| gone.contains_key(name.as_str()));
         let mut work = Vec::new();
         for name in self.parts.slots.names().into_iter().filter(|name| !self.retiring.contains_key(name)) {
             let slot = self.parts.slots.slot(&name);
             let tombstone = gone.get(name.as_str());
             let is_sure = tombstone.is_some() && {
-                let from = self.gone.entry(name.clone()).or_insert_with(|| after(since_now, gone_for));
-                from.is_some_and(|from| from <= since_now)
+                let from = self.gone.entry(name.clone()).or_insert_with(|| monotonic_now.checked_add(gone_for));
+                from.is_some_and(|from| from <= monotonic_now)
             };
             if let Some(deed) = deed(&slot, tombstone.is_some(), reading.is_some(), is_fresh && is_sure, now) {
                 if matches!(deed, Deed::Gone(_)) {
-                    self.gone.insert(name, after(since_now, KEPT));
+                    self.gone.insert(name, monotonic_now.checked_add(KEPT));
                 }
                 work.push((slot, deed, tombstone.map(|t| t.generation)));
             }
@@ -164,10 +164,6 @@ fn destroyed(teller: &Teller, issuer: &str, (order, serial): &(String, Option<St
     let event = teller.event(What::Destroyed, about(&SlotId::Signer(issuer))).saying(text);
     let (order, serial) = (Some(order.clone()), serial.clone());
     teller.saw(&AuditEvent { order, serial, outcome: Some(Outcome::Done), ..event });
-}
-
-fn after(now: Instant, wait: Duration) -> Option<Instant> {
-    now.checked_add(wait)
 }
 
 /// Issuers that are gone, and from when on, by the monotonic clock, that may be acted upon.

@@ -7,9 +7,7 @@ use super::view::{AgentView, Coverage, CredentialView, Tally};
 use crate::enrolment::ClientCredential;
 use crate::https::Stamp;
 use crate::registry::IssuerId;
-use crate::renewal::{
-    Cause, DayCount, EndpointId, Event, Hold, Order, OrderId, Phase, Record, SignerLife, SlotId, SlotRecord,
-};
+use crate::renewal::{Cause, EndpointId, Event, Order, OrderId, Phase, Record, SignerLife, SlotId, SlotRecord};
 use crate::signer::slots::Slots;
 use crate::time::{Timestamp, monotonic};
 use std::collections::BTreeSet;
@@ -318,21 +316,8 @@ pub(super) fn staged_orders(slots: &Slots, now: Timestamp) -> Vec<Record> {
             tracing::info!(order = next.order, "{slot}: what is in place as its next signer is kept");
             let order = Order { id, cause: Cause::Retry, opened: now, prepared: true, attempts: 1, polls: 0 };
             let life = life_of(&next.certificate);
-            Record::Slot(SlotRecord {
-                slot,
-                phase: Phase::Staged { order, life, approved: false },
-                hold: Hold::None,
-                forced: false,
-                failures: 0,
-                last_failure: None,
-                submissions: DayCount::default(),
-                issuances: DayCount::default(),
-                orders: 1,
-                first_seen: now,
-                mark: 0,
-                turned_away: 0,
-                in_service: false,
-            })
+            let phase = Phase::Staged { order, life, approved: false };
+            Record::Slot(SlotRecord::of_first_order(slot, phase, now))
         })
     };
     slots.names().into_iter().filter_map(staged).collect()

@@ -212,6 +212,7 @@ impl Presigner {
         if let Some(signer) = signer {
             let is_other = before.is_some_and(|before| before.certificate() != signer.certificate());
             if is_other && issuer.was_resigned_within(RESIGN_AGAIN) {
+                issuer.begin_epoch();
                 self.resign(issuer);
             }
             self.shared.bring_up_to_date(issuer, self.shared.clock.now());
@@ -224,7 +225,6 @@ impl Presigner {
     pub fn resign(&self, issuer: &Arc<Issuer>) -> usize {
         let now = self.shared.clock.now();
         issuer.note_resigned();
-        issuer.begin_epoch();
         let mut slices = 0;
         let mut state = self.shared.lock();
         for algorithm in &issuer.view().settings.certid_hashes {

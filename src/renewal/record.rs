@@ -4,7 +4,7 @@ use super::count::DayCount;
 use super::event::Pause;
 use super::failure::Failure;
 use super::id::{EndpointId, SlotId};
-use super::slot::{Hold, Phase};
+use super::slot::{Hold, Phase, Slot};
 use crate::ocsp::Serial;
 use crate::time::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -68,6 +68,13 @@ pub struct SlotRecord {
     /// It has had a signer: one that is lost is urgent, and one that never was is not.
     #[serde(default)]
     pub in_service: bool,
+}
+
+impl SlotRecord {
+    /// Of a slot with its first order, of which nothing else is known.
+    pub fn of_first_order(slot: SlotId, phase: Phase, first_seen: Timestamp) -> Self {
+        SlotRecord { phase, orders: 1, ..Slot::new(first_seen).record(&slot) }
+    }
 }
 
 /// What is remembered of an endpoint.

@@ -310,8 +310,7 @@ impl Group {
     /// The bucket of a hash, and the place in it as a share of 2^32.
     #[inline]
     fn bucket_of(&self, hash: u64) -> (usize, u64) {
-        let place = u64::from(low(hash)) * u64::from(self.buckets);
-        ((place >> 32) as usize, place & 0xffff_ffff)
+        bucket_of(low(hash), self.buckets as usize)
     }
 
     /// The first entry of a hash's bucket and that of the next, and how far behind it the one with this hash probably is.
@@ -382,9 +381,11 @@ const fn low(hash: u64) -> u32 {
     hash as u32
 }
 
+/// The bucket of a hash's low half, and the place in it as a share of 2^32.
 #[inline]
-const fn bucket_of(low: u32, buckets: usize) -> usize {
-    ((low as u64 * buckets as u64) >> 32) as usize
+const fn bucket_of(low: u32, buckets: usize) -> (usize, u64) {
+    let place = low as u64 * buckets as u64;
+    ((place >> 32) as usize, place & 0xffff_ffff)
 }
 
 const fn buckets_for(count: usize) -> usize {
@@ -414,7 +415,7 @@ fn put_table(region: &mut Vec<u8>, run: &[(u8, u32, Serial, usize)]) {
     let buckets = buckets_for(run.len());
     let mut n = 0;
     for bucket in 0..=buckets {
-        while run.get(n).is_some_and(|e| bucket_of(e.1, buckets) < bucket) {
+        while run.get(n).is_some_and(|e| bucket_of(e.1, buckets).0 < bucket) {
             n += 1;
         }
         match u16::try_from(run.len()) {

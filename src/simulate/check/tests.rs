@@ -2,7 +2,7 @@
 
 use super::super::ca::serial;
 use super::*;
-use crate::renewal::{DayCount, Hold, Park};
+use crate::renewal::{Hold, Park};
 
 #[test]
 fn a_ramp_is_worth_a_tenth_at_first_and_about_half_in_all() {
@@ -29,21 +29,8 @@ fn leaving<'a>(ms: Ms, slot: Slot, heard: &'a Heard) -> Leaving<'a> {
 }
 
 fn record(hold: Hold) -> SlotRecord {
-    SlotRecord {
-        slot: crate::renewal::SlotId::Credential(crate::renewal::EndpointId::new("main").unwrap()),
-        phase: Phase::Due,
-        hold,
-        forced: false,
-        failures: 0,
-        last_failure: None,
-        submissions: DayCount::default(),
-        issuances: DayCount::default(),
-        orders: 1,
-        first_seen: Timestamp::EPOCH,
-        mark: 0,
-        turned_away: 0,
-        in_service: false,
-    }
+    let slot = crate::renewal::SlotId::Credential(crate::renewal::EndpointId::new("main").unwrap());
+    SlotRecord { hold, ..SlotRecord::of_first_order(slot, Phase::Due, Timestamp::EPOCH) }
 }
 
 /// Whether this request is said to come too soon after the one before it.
